@@ -1,0 +1,1 @@
+"""The `neurcomp` command."""

@@ -1,0 +1,3 @@
+from neurcomp_cli.main import main
+
+main()

@@ -1,0 +1,211 @@
+"""The codec contract and the registry: one file in ``codecs/`` is one codec."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurcomp_core.container import ArraySpec, section_cost
+from neurcomp_core.errors import FormatError, InputError
+from neurcomp_core.field import Field, Region
+from neurcomp_core.progress import Progress
+from neurcomp_core.target import Target
+
+
+def usable_cpus() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a codec makes of one array.
+
+    Attributes
+    ----------
+    params : bytes
+        The codec's own record (`coding.wire`), stored in the header.
+    sections : tuple of bytes
+        Streams, each stored with its checksum.
+    """
+
+    params: bytes
+    sections: tuple[bytes, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this takes in a file."""
+        return len(self.params) + section_cost(self.sections)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run needs and a file does not.
+
+    Attributes
+    ----------
+    device : str
+        ``auto`` (CUDA where present), ``cpu`` or ``cuda``.
+    threads : int
+        CPU threads; all that this process may use by default.
+    seed : int
+        Same seed, same threads, same device: same bytes.
+    progress : Progress
+        Where to report, and what to ask whether to go on.
+    """
+
+    device: str = "auto"
+    threads: int = field(default_factory=usable_cpus)
+    seed: int = 0
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InputError(f"threads: expected at least 1, got {self.threads}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"device: expected auto, cpu or cuda, got '{self.device}'")
+
+
+@dataclass(frozen=True)
+class Codec(ABC):
+    """Base of all scalar-field codecs: a frozen dataclass of its own encoding parameters.
+
+    The pipeline hands `encode` a field with at least two different valid values; samples under the field's mask hold
+    any finite value and need not come back. It measures what `decode` returns, so a codec may trust but need not
+    prove its own estimate.
+    """
+
+    #: Stored in files; never reused. 1-63 are this project's.
+    id: ClassVar[int]
+    #: As the user types it.
+    name: ClassVar[str]
+    #: Named parameter sets, best known first choice under 'balanced'.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @abstractmethod
+    def encode(self, field: Field, target: Target, context: Context) -> Encoded:
+        """Compress one array.
+
+        Parameters
+        ----------
+        field : Field
+        target : Target
+            `Bytes` (of ``Encoded.nbytes``), `Psnr` or `MaxError`.
+        context : Context
+
+        Raises
+        ------
+        TargetError
+            If the target cannot be met; says what can.
+        Interrupted
+            With the best `Encoded` so far.
+        """
+
+    @classmethod
+    @abstractmethod
+    def decode(cls, encoded: Encoded, spec: ArraySpec, region: Region, level: int, context: Context) -> np.ndarray:
+        """Reconstruct every ``2**level``-th sample of `region` from the bytes alone.
+
+        Parameters
+        ----------
+        encoded : Encoded
+        spec : ArraySpec
+            Shape ``(z, y, x[, c])`` and dtype of the whole array.
+        region : tuple of slice
+            Non-empty box in z, y, x, within the shape, steps of 1.
+        level : int
+            0 for every sample.
+
+        Returns
+        -------
+        ndarray
+            In the dtype of `spec`; integers are rounded and clipped.
+
+        Raises
+        ------
+        FormatError
+            If the streams are not what this codec writes.
+        """
+
+    @classmethod
+    def describe(cls, encoded: Encoded) -> dict[str, Any]:
+        """Parameters of a stream for `neurcomp info`."""
+        return {"sections": [len(s) for s in encoded.sections]}
+
+    @classmethod
+    def from_preset(cls, preset: str = "balanced", **overrides: Any) -> Codec:
+        """A codec with a preset's parameters, some replaced.
+
+        Raises
+        ------
+        InputError
+            If the preset or a parameter does not exist.
+        """
+        if preset not in (cls.presets or {"balanced": {}}):
+            raise InputError(f"codec {cls.name} has no preset '{preset}'; it has: {', '.join(cls.presets)}")
+        known = {f.name for f in fields(cls)}
+        for name in overrides:
+            if name not in known:
+                raise InputError(f"codec {cls.name} has no parameter '{name}'; it has: {', '.join(sorted(known))}")
+        return cls(**{**cls.presets.get(preset, {}), **overrides})
+
+
+def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Reconstructed values in the array's type: integers are rounded half to even and clipped.
+
+    `values` may be overwritten.
+    """
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        np.rint(values, out=values)
+        # The largest 64-bit integers are no floats: clip to the largest float below them.
+        high = np.nextafter(values.dtype.type(limits.max), values.dtype.type(0)) if dtype.itemsize == 8 else limits.max
+        np.clip(values, limits.min, high, out=values)
+    return values.astype(dtype, copy=False)
+
+
+@cache
+def registry() -> dict[str, type[Codec]]:
+    """All codecs by name; importing one needs none of its optional dependencies."""
+    package = importlib.import_module("neurcomp_core.codecs")
+    found: dict[str, type[Codec]] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        for item in vars(importlib.import_module(f"neurcomp_core.codecs.{module.name}")).values():
+            if isinstance(item, type) and issubclass(item, Codec) and item is not Codec:
+                found[item.name] = item
+    return found
+
+
+def codec_by_name(name: str) -> type[Codec]:
+    """The codec a user asks for.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name; lists those there are.
+    """
+    if name not in registry():
+        raise InputError(f"there is no codec '{name}'; there are: {', '.join(sorted(registry()))}")
+    return registry()[name]
+
+
+def codec_by_id(number: int) -> type[Codec]:
+    """The codec a file names.
+
+    Raises
+    ------
+    FormatError
+        If this version knows none of that id.
+    """
+    for codec in registry().values():
+        if codec.id == number:
+            return codec
+    raise FormatError(f"the file names codec {number}, which this version does not know; update neurcomp to open it")

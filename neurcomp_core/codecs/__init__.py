@@ -1,0 +1,1 @@
+"""Codecs: one file each, registered by being here (see `neurcomp_core.codec`)."""

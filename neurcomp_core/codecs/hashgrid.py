@@ -1,0 +1,180 @@
+"""Codec ``hashgrid``: a multi-resolution hash grid and a small perceptron fitted to one field.
+
+"Efficient Neural Representation of Volumetric Data using Coordinate-Based Networks", arXiv 2401.08840, section 3;
+encoding of Müller et al., ACM TOG 41(4), 2022. The parameters are trained under their quantisers and an estimate of
+their own code length, and stored as integers through context-mixing models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurcomp_core.codec import Codec, Context, Encoded, as_dtype
+from neurcomp_core.coding import wire
+from neurcomp_core.container import ArraySpec
+from neurcomp_core.errors import FormatError, InputError, require
+from neurcomp_core.field import Field, Region
+from neurcomp_core.target import Target
+
+#: Most parameters a byte of stream may stand for; keeps a small file from asking for a large allocation.
+DENSITY = 1024
+
+
+@dataclass(frozen=True)
+class HashGridRecord:
+    """A stream's head: ``value = centre + scale * output``; steps as `nets.model.steps_of` takes them."""
+
+    log2_table: int
+    levels: int = 8
+    features: int = 2
+    base: int = 8
+    growth: float = 1.5
+    width: int = 32
+    hidden: int = 2
+    centre: float = 0.0
+    scale: float = 1.0
+    step: float = 1.0
+    codes: bytes = b""
+
+
+@dataclass(frozen=True)
+class HashGrid(Codec):
+    """Multi-resolution hash grid with a small ReLU perceptron.
+
+    Attributes
+    ----------
+    levels, log2_table, width : int, optional
+        Resolutions, largest table (log2 of entries) and neurons per layer; chosen for the size if left out.
+    features, base, growth, hidden : int or float
+        Values per entry, coarsest resolution, factor between resolutions, hidden layers.
+    steps : int
+        Optimiser steps at full length.
+    batch : int
+        Samples per step.
+    block : int
+        Samples are drawn as cubes of this edge.
+    rate : float
+        Learning rate of Adam.
+    l1, gradient : float
+        Weights of the absolute error and of the error of finite differences, beside the squared error.
+    """
+
+    id = 2
+    name = "hashgrid"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "fast": {"steps": 400},
+            "balanced": {},
+            "small": {"steps": 6000},
+        }
+    )
+
+    levels: int | None = None
+    log2_table: int | None = None
+    width: int | None = None
+    features: int = 2
+    base: int = 8
+    growth: float = 1.5
+    hidden: int = 2
+    steps: int = 1500
+    batch: int = 65536
+    block: int = 2
+    rate: float = 2e-2
+    l1: float = 0.0
+    gradient: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("levels", 1, 32), ("log2_table", 4, 28), ("width", 1, 256), ("features", 1, 16),
+                                ("base", 2, 1 << 16), ("hidden", 1, 8), ("steps", 10, 10**7), ("batch", 64, 1 << 24),
+                                ("block", 1, 32)):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"hashgrid: {name}: expected {low} to {high}, got {value}")
+        if not 1 < self.growth <= 8:
+            raise InputError(f"hashgrid: growth: expected more than 1, at most 8, got {self.growth}")
+        if not (self.rate > 0 and self.l1 >= 0 and self.gradient >= 0):
+            raise InputError("hashgrid: rate must be positive, l1 and gradient must not be negative")
+
+    def encode(self, field: Field, target: Target, context: Context) -> Encoded:
+        """Fit and pack; see `Codec.encode`."""
+        require("torch", "train", "fitting a network")
+        from neurcomp_core.fit import hashgrid
+
+        return hashgrid.fit(field, target, self, context)
+
+    @classmethod
+    def decode(cls, encoded: Encoded, spec: ArraySpec, region: Region, level: int, context: Context) -> np.ndarray:
+        """Evaluate the network on the lattice; see `Codec.decode`. Needs no torch."""
+        record = wire.unpack(HashGridRecord, encoded.params)
+        if len(encoded.sections) != 1:
+            raise FormatError(f"a hashgrid array has one section, this has {len(encoded.sections)}")
+        from neurcomp_core import threads
+        from neurcomp_core.nets.model import steps_of
+
+        _check(record, spec, len(encoded.sections[0]))
+        network = network_of(record, spec)
+        if len(record.codes) != len(network.groups):
+            raise FormatError(f"hashgrid: {len(record.codes)} quantiser steps for {len(network.groups)} groups")
+        with threads.limit(context.threads):
+            parameters = network.unpack(encoded.sections[0], steps_of(record.step, record.codes))
+            return values_of(network, parameters, record, spec, region, 2**level)
+
+    @classmethod
+    def describe(cls, encoded: Encoded) -> dict[str, Any]:
+        """Network shape; see `Codec.describe`."""
+        record = wire.unpack(HashGridRecord, encoded.params)
+        names = ("levels", "features", "log2_table", "base", "growth", "width", "hidden")
+        return {name: getattr(record, name) for name in names} | super().describe(encoded)
+
+
+def network_of(record: HashGridRecord, spec: ArraySpec) -> Any:
+    """The `nets.model.Network` of a stream."""
+    from neurcomp_core.nets.grid import GridLayout, Lattice
+    from neurcomp_core.nets.model import Network
+
+    lattice = Lattice(spec.shape[:3])  # type: ignore[arg-type]
+    layout = GridLayout(lattice.dims, record.levels, record.features, record.log2_table, record.base, record.growth)
+    outputs = spec.shape[3] if len(spec.shape) == 4 else 1
+    return Network(layout, record.width, record.hidden, outputs, lattice)
+
+
+def values_of(
+    network: Any, parameters: list[np.ndarray], record: HashGridRecord, spec: ArraySpec, region: Region, step: int
+) -> np.ndarray:
+    """Network outputs in the units and type of the array, ``(z, y, x[, c])``."""
+    out = network.evaluate(parameters, region, step)
+    # float32 holds the result of float32 data; others need the wider sum.
+    exact = np.float32 if spec.dtype in (np.float32, np.uint8, np.int8, np.uint16, np.int16) else np.float64
+    out = out.astype(exact, copy=False)
+    out *= exact(record.scale)
+    out += exact(record.centre)
+    moved = out[0] if len(spec.shape) == 3 else np.ascontiguousarray(np.moveaxis(out, 0, 3))
+    return as_dtype(moved, spec.dtype)
+
+
+def _check(record: HashGridRecord, spec: ArraySpec, stream: int) -> None:
+    sane = (
+        1 <= record.levels <= 32
+        and 1 <= record.features <= 16
+        and 2 <= record.base <= 1 << 16
+        and 1 < record.growth <= 8
+        and 4 <= record.log2_table <= 28
+        and 1 <= record.width <= 256
+        and 1 <= record.hidden <= 8
+        and all(map(math.isfinite, (record.centre, record.scale, record.step)))
+        and record.step > 0
+        and record.base * record.growth ** (record.levels - 1) < 1 << 20
+    )
+    if not sane:
+        raise FormatError(f"the network a hashgrid stream describes makes no sense: {record}")
+    parameters = network_of(record, spec).parameters
+    if parameters > DENSITY * (stream + 64):
+        raise FormatError(
+            f"a hashgrid stream of {stream} bytes cannot hold {parameters} parameters; the file is damaged"
+        )

@@ -1,0 +1,106 @@
+"""Batches of lattice samples, drawn as small cubes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from neurcomp_core.nets.grid import Lattice
+
+
+class BlockSampler:
+    """Uniformly placed cubes of samples with their coordinates and normalised values.
+
+    A cube's samples are neighbours in memory and in every table, and its finite differences give the gradient loss.
+
+    Parameters
+    ----------
+    values : ndarray
+        ``(z, y, x[, c])``.
+    mask : ndarray of bool, optional
+        True where a sample takes no part; shape of `values` or ``(z, y, x)``.
+    centre, scale : float
+        A value v is fitted as ``(v - centre) / scale``.
+    edge, size : int
+        Samples along a cube's edge (fewer along a shorter axis); samples per batch, rounded to whole cubes.
+    generator : torch.Generator
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        mask: np.ndarray | None,
+        centre: float,
+        scale: float,
+        edge: int,
+        size: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        shape = values.shape[:3]
+        lattice = Lattice(shape)  # type: ignore[arg-type]
+        self.edge = edge
+        self._cube = [min(edge, n) for n in shape]
+        self._shape, self._longest, self._axes = shape, max(shape), lattice.axes
+        self._generator, self._device = generator, device
+        self._blocks = max(1, round(size / int(np.prod(self._cube))))
+        self._flat = self._normalised(values, centre, scale).to(device)
+        self._weights = None if mask is None else self._weight_rows(mask, values).to(device)
+        steps = np.stack(np.meshgrid(*map(np.arange, self._cube), indexing="ij"), -1).reshape(-1, 3)
+        self._offsets = torch.from_numpy(steps).to(device)
+
+    @property
+    def points(self) -> int:
+        """Samples per batch."""
+        return self._blocks * len(self._offsets)
+
+    @staticmethod
+    def _normalised(values: np.ndarray, centre: float, scale: float) -> torch.Tensor:
+        flat = values.reshape(-1, values.shape[3] if values.ndim == 4 else 1)
+        out = np.empty(flat.shape, np.float32)
+        part = 1 << 20
+        for first in range(0, len(flat), part):
+            out[first : first + part] = (flat[first : first + part].astype(np.float64) - centre) / scale
+        return torch.from_numpy(out)
+
+    @staticmethod
+    def _weight_rows(mask: np.ndarray, values: np.ndarray) -> torch.Tensor:
+        keep = np.broadcast_to(~mask if mask.ndim == values.ndim else ~mask[..., None], values.shape)
+        return torch.from_numpy(keep.reshape(-1, values.shape[3] if values.ndim == 4 else 1).astype(np.float32))
+
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Draw a batch.
+
+        Returns
+        -------
+        points : Tensor
+            ``(n, 3)`` float32 network coordinates, unused axes 0.
+        targets : Tensor
+            ``(c, n)`` normalised values.
+        weights : Tensor or None
+            ``(c, n)``: 1 for data, 0 for masked samples; None if there is no mask.
+        """
+        starts = torch.stack(
+            [
+                torch.randint(0, n - c + 1, (self._blocks,), generator=self._generator)
+                for n, c in zip(self._shape, self._cube, strict=True)
+            ],
+            dim=-1,
+        ).to(self._device)
+        index = (starts[:, None, :] + self._offsets).reshape(-1, 3)
+        row = (index[:, 0] * self._shape[1] + index[:, 1]) * self._shape[2] + index[:, 2]
+        points = torch.zeros(len(row), 3, device=self._device)
+        for column, axis in enumerate(self._axes):
+            points[:, column] = (index[:, axis] + 0.5) / self._longest
+        targets = self._flat[row].t()
+        return points, targets, None if self._weights is None else self._weights[row].t()
+
+    def signs(self, shape: torch.Size) -> torch.Tensor:
+        """Random +1 and -1."""
+        return (torch.randint(0, 2, shape, generator=self._generator) * 2.0 - 1.0).to(self._device)
+
+    def differences(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """Forward differences of ``(c, n)`` per-sample values along z, y and x within each cube."""
+        cubes = values.reshape(-1, self._blocks, *self._cube)
+        return [cubes.diff(dim=axis + 2) for axis, n in enumerate(self._cube) if n > 1]

@@ -1,0 +1,193 @@
+"""Quality and size figures; each is defined here once, and every report names it.
+
+All statistics run over the valid samples of the original: finite and not masked. Errors are taken in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurcomp_core.errors import InputError
+
+# Samples per chunk of a reduction: float64 temporaries stay a few MB however large the volume is.
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Difference of a reconstruction from its original.
+
+    Attributes
+    ----------
+    psnr : float
+        ``20 log10(range / rmse)`` in dB; infinite for a lossless reconstruction.
+    rmse : float
+        ``sqrt(mean((a - b)^2))``.
+    max_error : float
+        ``max |a - b|``.
+    range : float
+        ``max(a) - min(a)`` of the original.
+    samples : int
+        Number of valid samples the figures are taken over.
+    """
+
+    psnr: float
+    rmse: float
+    max_error: float
+    range: float
+    samples: int
+
+
+def psnr(value_range: float, rmse: float) -> float:
+    """PSNR in dB from range and RMSE: ``20 log10(range / rmse)``.
+
+    The peak is the original's range (max - min), not its maximum. TTHRESH's own figure is 6.02 dB lower.
+    """
+    if rmse == 0:
+        return float("inf")
+    ratio = value_range / rmse
+    return 20 * float(np.log10(ratio)) if ratio > 0 else float("-inf")
+
+
+def valid_samples(values: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray | None:
+    """Boolean array of finite, unmasked samples, or None when all are."""
+    finite = np.isfinite(values) if values.dtype.kind == "f" else None
+    if finite is not None and finite.all():
+        finite = None
+    if mask is None or not mask.any():
+        return finite
+    keep = np.broadcast_to(~mask if mask.ndim == values.ndim else ~mask[..., None], values.shape)
+    return keep if finite is None else keep & finite
+
+
+def measure(original: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None = None) -> Quality:
+    """Quality of `decoded` against `original`, arrays of one shape ``(z, y, x[, c])``.
+
+    A non-finite decoded sample where the original is valid counts as an infinite error.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or no sample is valid.
+    """
+    if original.shape != decoded.shape:
+        raise InputError(f"cannot compare arrays of different shape: {original.shape} and {decoded.shape}")
+    valid = valid_samples(original, mask)
+    flat_a, flat_b = original.reshape(-1), decoded.reshape(-1)
+    flat_valid = None if valid is None else valid.reshape(-1)
+    count, total, worst = 0, 0.0, 0.0
+    # Python's own numbers: the range of 64-bit integers is exact, too.
+    low, high = float("inf"), float("-inf")
+    for start in range(0, flat_a.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        a, b = flat_a[part], flat_b[part]
+        if flat_valid is not None:
+            a, b = a[flat_valid[part]], b[flat_valid[part]]
+        if a.size == 0:
+            continue
+        error = np.abs(_difference(a, b))
+        count += a.size
+        total += float(np.dot(error, error))
+        worst = max(worst, float(error.max()) if not np.isnan(error).any() else np.inf)
+        low, high = min(low, a.min().item()), max(high, a.max().item())
+    if count == 0:
+        raise InputError("no sample to compare: every value is NaN, infinite or masked")
+    rmse = float(np.sqrt(total / count)) if np.isfinite(worst) else float("inf")
+    value_range = float(high - low)
+    return Quality(psnr(value_range, rmse), rmse, worst, value_range, count)
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.kind in "iu" and a.dtype.itemsize == 8 and b.dtype == a.dtype:
+        # float64 rounds 64-bit integers; the unsigned difference is exact.
+        return np.where(a > b, a.view("u8") - b.view("u8"), b.view("u8") - a.view("u8")).astype(np.float64)
+    return a.astype(np.float64) - b.astype(np.float64)
+
+
+def ssim(original: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Mean structural similarity over uniform windows of 7 samples per axis.
+
+    ``((2 ma mb + c1)(2 sab + c2)) / ((ma^2 + mb^2 + c1)(sa^2 + sb^2 + c2))`` with ``c1 = (0.01 range)^2``,
+    ``c2 = (0.03 range)^2`` and unbiased (co)variances, averaged over all windows that lie inside the volume and
+    hold only valid samples (Wang et al., IEEE TIP 13(4), 2004, eq. 13, on volumes). Axes shorter than 7 take a
+    window of their length; components of a vector are averaged. A constant original, for which the formula is 0 / 0,
+    scores 1 where a window is reproduced exactly and 0 elsewhere.
+
+    Returns
+    -------
+    float
+        1 for identical arrays; NaN if no window is wholly valid.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    if original.shape != decoded.shape:
+        raise InputError(f"cannot compare arrays of different shape: {original.shape} and {decoded.shape}")
+    if original.ndim == 4:
+        parts = [
+            ssim(original[..., c], decoded[..., c], mask[..., c] if mask is not None and mask.ndim == 4 else mask)
+            for c in range(original.shape[3])
+        ]
+        return float(np.nanmean(parts)) if not np.isnan(parts).all() else float("nan")
+    valid = valid_samples(original, mask)
+    window = tuple(min(7, n) for n in original.shape)
+    count = int(np.prod(window))
+    kept = original if valid is None else original[valid]
+    if kept.size == 0 or count < 2:
+        return float("nan")
+    value_range = float(kept.max()) - float(kept.min())
+    c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
+    total, windows = 0.0, 0
+    depth = window[0]
+    # Slabs of windows keep the float64 temporaries small; the offset keeps sums of squares well conditioned.
+    step = max(1, (4 << 20) // (original.shape[1] * original.shape[2]))
+    for z in range(0, original.shape[0] - depth + 1, step):
+        slab = slice(z, min(z + step + depth - 1, original.shape[0]))
+        offset = float(kept.min())
+        a = original[slab].astype(np.float64) - offset
+        b = decoded[slab].astype(np.float64) - offset
+        whole = None
+        if valid is not None:
+            ok = valid[slab]
+            a, b = np.where(ok, a, 0.0), np.where(ok, b, 0.0)
+            whole = _window_sum(ok.astype(np.float64), window) > count - 0.5
+        ma, mb = _window_sum(a, window) / count, _window_sum(b, window) / count
+        unbiased = count / (count - 1)
+        va = (_window_sum(a * a, window) / count - ma * ma) * unbiased
+        vb = (_window_sum(b * b, window) / count - mb * mb) * unbiased
+        vab = (_window_sum(a * b, window) / count - ma * mb) * unbiased
+        # The luminance term is of the values themselves, not of the shifted ones.
+        ma, mb = ma + offset, mb + offset
+        bottom = (ma * ma + mb * mb + c1) * (va + vb + c2)
+        top = (2 * ma * mb + c1) * (2 * vab + c2)
+        score = np.divide(top, bottom, out=np.ones_like(top), where=bottom != 0)
+        if value_range == 0:
+            score = (_window_sum((a != b).astype(np.float64), window) < 0.5).astype(np.float64)
+        if whole is not None:
+            score = score[whole]
+        total += float(score.sum())
+        windows += score.size
+    return total / windows if windows else float("nan")
+
+
+def _window_sum(a: np.ndarray, window: tuple[int, ...]) -> np.ndarray:
+    for axis, n in enumerate(window):
+        sums = np.cumsum(a, axis=axis)
+        head = np.take(sums, [n - 1], axis=axis)
+        rest = np.take(sums, range(n, a.shape[axis]), axis=axis) - np.take(sums, range(a.shape[axis] - n), axis=axis)
+        a = np.concatenate([head, rest], axis=axis)
+    return a
+
+
+def ratio(raw_bytes: int, file_bytes: int) -> float:
+    """Compression ratio: bytes of the array in memory divided by bytes of the file, header and all."""
+    return raw_bytes / file_bytes
+
+
+def bits_per_voxel(file_bytes: int, voxels: int) -> float:
+    """``8 * file_bytes / voxels``; a vector counts as one voxel."""
+    return 8 * file_bytes / voxels

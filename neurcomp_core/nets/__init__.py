@@ -1,0 +1,1 @@
+"""Coordinate networks: encodings, multi-layer perceptrons, and their kernels."""

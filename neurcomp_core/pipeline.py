@@ -1,0 +1,387 @@
+"""From fields to the bytes of a file and back: masks, budgets, codecs, and the measuring that keeps targets honest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from neurcomp_core import container, metrics
+from neurcomp_core.codec import Codec, Context, Encoded, codec_by_id, codec_by_name
+from neurcomp_core.container import ArrayRecord, ArraySpec, Container, Header
+from neurcomp_core.errors import FormatError, InputError, Interrupted, TargetError
+from neurcomp_core.field import DTYPES, Field, Region
+from neurcomp_core.metrics import Quality
+from neurcomp_core.target import BUDGET_FLOOR, Bytes, MaxError, RelativeError, Target
+
+#: Bytes a header may still grow by once a stream's length and measured figures are known.
+_SLACK = 4
+
+
+@dataclass(frozen=True)
+class ArrayReport:
+    """What became of one array.
+
+    Attributes
+    ----------
+    name, codec : str
+    raw_bytes, file_bytes : int
+        Of the values in memory; this array's share of the file, shared header in proportion.
+    quality : Quality
+        Measured on the decoded bytes, in the array's dtype.
+    seconds : float
+        Encoding and checking.
+    """
+
+    name: str
+    codec: str
+    raw_bytes: int
+    file_bytes: int
+    quality: Quality
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A complete file in memory, and what was measured of it."""
+
+    data: bytes
+    reports: tuple[ArrayReport, ...]
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """One array ready for the file."""
+
+    record: ArrayRecord
+    sections: tuple[bytes, ...]
+    codec: type[Codec]
+    quality: Quality
+    seconds: float
+
+
+def compress(
+    fields: Field | Sequence[Field], target: Target, codec: Codec | str = "hashgrid", context: Context | None = None
+) -> Compressed:
+    """Compress fields into the bytes of one ``.nvc`` file.
+
+    Parameters
+    ----------
+    fields : Field or sequence of Field
+        Any number of arrays, grids and time steps.
+    target : Target
+        Quality targets hold for each array; a size is that of the whole file, shared in proportion to raw bytes.
+    codec : Codec or str
+        A codec, or the name of one to take with its default parameters. Constant arrays are stored as such.
+    context : Context, optional
+
+    Returns
+    -------
+    Compressed
+
+    Raises
+    ------
+    InputError
+        If there is nothing to compress or an array cannot be used.
+    TargetError
+        If the target cannot be met; says what can.
+    Interrupted
+        If the run was stopped; `best` is a complete file when one array is compressed and a network was at hand.
+
+    Examples
+    --------
+    >>> field = marschner_lobb(64)
+    >>> data = compress(field, Ratio(100)).data
+    >>> decoded = decompress(data)[0]
+    """
+    fields = [fields] if isinstance(fields, Field) else list(fields)
+    if not fields:
+        raise InputError("there is no array to compress")
+    context = context or Context()
+    chosen = codec_by_name(codec)() if isinstance(codec, str) else codec
+    raw = sum(f.nbytes for f in fields)
+    total = target.budget(raw)
+    shared, grid_index = _geometries(fields)
+    overhead = len(container.dumps(Header(shared, ()), ()))
+    coded: list[_Coded] = []
+    done = 0
+    for field, grid in zip(fields, grid_index, strict=True):
+        context.progress.within(done / raw, (done + field.nbytes) / raw)
+        budget = None if total is None else int((total - overhead) * field.nbytes / raw) - _SLACK
+        try:
+            coded.append(_compress_one(field, grid, chosen, target, budget, context))
+        except Interrupted as stop:
+            best = _finish_interrupted(stop, fields, field, grid, chosen, shared)
+            raise type(stop)(f"array '{field.name}': {stop}", best) from stop
+        done += field.nbytes
+    header = Header(shared, tuple(c.record for c in coded))
+    data = container.dumps(header, [s for c in coded for s in c.sections])
+    context.progress.within(0, 1)
+    reports = tuple(
+        ArrayReport(f.name, c.codec.name, f.nbytes, _share(c, overhead * f.nbytes / raw), c.quality, c.seconds)
+        for f, c in zip(fields, coded, strict=True)
+    )
+    return Compressed(data, reports)
+
+
+def decompress(
+    source: bytes | str | Path | Container,
+    arrays: Sequence[str] | None = None,
+    region: Region | None = None,
+    level: int = 0,
+    context: Context | None = None,
+) -> list[Field]:
+    """Decode fields from a ``.nvc`` file, its bytes, or an open `Container`.
+
+    Parameters
+    ----------
+    source : bytes, path or Container
+    arrays : sequence of str, optional
+        Names to decode; all by default.
+    region : tuple of slice, optional
+        Samples along z, y, x, counted from 0; all by default.
+    level : int
+        Take every ``2**level``-th sample of the region.
+    context : Context, optional
+
+    Returns
+    -------
+    list of Field
+        In file order.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged or not one of ours.
+    InputError
+        If an array does not exist, the region lies outside, or the result would not fit into memory.
+    """
+    file = source if isinstance(source, Container) else Container(source)
+    context = context or Context()
+    names = [r.name for r in file.header.arrays]
+    for name in arrays or ():
+        if name not in names:
+            raise InputError(f"{file.name} has no array '{name}'; it has: {', '.join(dict.fromkeys(names))}")
+    wanted = [i for i, name in enumerate(names) if arrays is None or name in arrays]
+    return [decode_array(file, i, region, level, context) for i in wanted]
+
+
+def decode_array(
+    file: Container, index: int, region: Region | None = None, level: int = 0, context: Context | None = None
+) -> Field:
+    """Decode array `index` of an open file; see `decompress`."""
+    record, spec = file.header.arrays[index], file.spec(index)
+    box = _clip(region, spec, record.name)
+    if not 0 <= level < 32:
+        raise InputError(f"level of detail: expected 0 to 31, got {level}")
+    step = 2**level
+    shape = tuple(-(-(r.stop - r.start) // step) for r in box) + spec.shape[3:]
+    _check_memory(ArraySpec(spec.shape if record.special else shape, spec.dtype), file.name)
+    sections = file.sections(index)
+    encoded = Encoded(record.params, sections[1:] if record.special else sections)
+    try:
+        values = _decode(codec_by_id(record.codec), encoded, spec, box, level, context or Context())
+        mask = _restore(sections[0], spec, box, step, values) if record.special else None
+    except FormatError as error:
+        raise FormatError(f"{file.name}: array '{record.name}': {error}") from error
+    grid = file.geometry(index)
+    if level or box != full_region(spec.shape):
+        points = tuple(n + (file.association(index) == "cell") for n in values.shape[2::-1])
+        grid = grid.sample(tuple(r.start for r in box[::-1]), points, step)  # type: ignore[arg-type]
+    return Field(values, grid, record.name, file.association(index), record.time, mask)
+
+
+def full_region(shape: tuple[int, ...]) -> Region:
+    """The box of a whole array, z, y, x."""
+    return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+
+
+# ------------------------------------------------------------------------------------------------------- one array
+
+
+def _compress_one(
+    field: Field, grid: int, codec: Codec, target: Target, budget: int | None, context: Context
+) -> _Coded:
+    start = time.perf_counter()
+    clean, special, chosen = _prepare(field, codec)
+    record = _record(field, grid, special)
+    inner = _inner_target(target, field, clean, budget, record, special)
+    try:
+        encoded = chosen.encode(clean, inner, context)
+    except TargetError as error:
+        raise _explain(error, field, budget, record, special) from error
+    coded = _measure(field, clean, record, special, type(chosen), encoded, context)
+    if not target.met(coded.quality):
+        raise TargetError(
+            f"array '{field.name}': {target} was not met: the decoded file has {coded.quality.psnr:.2f} dB PSNR and a "
+            f"largest error of {coded.quality.max_error:g}; ask for less or choose another codec",
+            coded.quality.psnr,
+        )
+    lossless = coded.quality.max_error == 0
+    if budget is not None and not lossless and not BUDGET_FLOOR * 0.99 <= _bytes_of(coded) / budget <= 1.0001:
+        raise TargetError(f"array '{field.name}': {_bytes_of(coded)} bytes miss the budget of {budget}")
+    return replace(coded, seconds=time.perf_counter() - start)
+
+
+def _prepare(field: Field, codec: Codec) -> tuple[Field, bytes, Codec]:
+    """The field without special samples, the section that brings them back, and the codec that fits."""
+    from neurcomp_core.codecs.constant import Constant, constant_value
+
+    valid = field.valid
+    if valid is not None and not valid.any():
+        raise InputError(f"array '{field.name}' has no finite, unmasked sample; there is nothing to compress")
+    special = b""
+    clean = field
+    if valid is not None:
+        from neurcomp_core import masks
+
+        values, special = masks.split(field)
+        clean = replace(field, values=values, mask=~valid)
+    return clean, special, Constant() if constant_value(field) is not None else codec
+
+
+def _record(field: Field, grid: int, special: bytes) -> ArrayRecord:
+    return ArrayRecord(
+        name=field.name,
+        association=("point", "cell").index(field.association),
+        dtype=DTYPES.index(field.values.dtype.name),
+        components=field.values.shape[3] if field.values.ndim == 4 else 0,
+        geometry=grid,
+        time=field.time,
+        special=bool(special),
+    )
+
+
+def _inner_target(
+    target: Target, field: Field, clean: Field, budget: int | None, record: ArrayRecord, special: bytes
+) -> Target:
+    """The target as a codec takes it: bytes of the stream alone, or an error in the data's units."""
+    if budget is not None:
+        left = budget - _overhead(record, special)
+        if left < 1:
+            raise TargetError(
+                f"array '{field.name}': {max(budget, 0)} bytes are less than its description alone takes "
+                f"({_overhead(record, special)} bytes); ask for a ratio of at most "
+                f"{field.nbytes / (_overhead(record, special) + 200):.3g}"
+            )
+        return Bytes(left)
+    if isinstance(target, RelativeError):
+        valid = clean.values if clean.mask is None else clean.values[~clean.mask]
+        spread = float(valid.max()) - float(valid.min())
+        return MaxError(target.value * spread) if spread > 0 else MaxError(target.value)
+    return target
+
+
+def _overhead(record: ArrayRecord, special: bytes) -> int:
+    """Bytes around the codec's stream and parameters: the array's record, its figures, its special samples."""
+    filled = replace(record, codec=1, sections=(len(special),) if special else (), psnr=60.5, max_error=0.5)
+    empty = len(container.dumps(Header(), ()))
+    # The empty params and the run of section lengths have a key and a length of their own.
+    return len(container.dumps(Header((), (filled,)), [special] if special else [])) - empty + 4
+
+
+def _explain(error: TargetError, field: Field, budget: int | None, record: ArrayRecord, special: bytes) -> TargetError:
+    """A codec's complaint with the array's name; a smallest size becomes the largest ratio."""
+    if budget is None or error.reachable is None:
+        return TargetError(f"array '{field.name}': {error}", error.reachable)
+    least = int(error.reachable) + _overhead(record, special) + _SLACK + 64
+    return TargetError(
+        f"array '{field.name}': {error}; the largest ratio that can be had for it is about {field.nbytes / least:.3g} "
+        f"({least} bytes)",
+        field.nbytes / least,
+    )
+
+
+def _measure(
+    field: Field, clean: Field, record: ArrayRecord, special: bytes, codec: type[Codec], encoded: Encoded,
+    context: Context,
+) -> _Coded:  # fmt: skip
+    spec = ArraySpec(field.values.shape, field.values.dtype)
+    # The reference path is the CPU's: a file's figures must not depend on where it was made.
+    decoded = _decode(codec, encoded, spec, full_region(spec.shape), 0, replace(context, device="cpu"))
+    quality = metrics.measure(clean.values, decoded, clean.mask)
+    record = replace(
+        record,
+        codec=codec.id,
+        params=encoded.params,
+        sections=tuple(len(s) for s in ((special,) if special else ()) + encoded.sections),
+        psnr=float(np.float32(quality.psnr)),
+        max_error=float(np.float32(quality.max_error)),
+    )
+    return _Coded(record, ((special,) if special else ()) + encoded.sections, codec, quality, 0.0)
+
+
+def _decode(
+    codec: type[Codec], encoded: Encoded, spec: ArraySpec, region: Region, level: int, context: Context
+) -> np.ndarray:
+    values = codec.decode(encoded, spec, region, level, context)
+    assert values.dtype == spec.dtype, "a codec returns the array's dtype"
+    return values
+
+
+def _finish_interrupted(
+    stop: Interrupted, fields: list[Field], field: Field, grid: int, codec: Codec, shared: tuple
+) -> bytes | None:
+    """A whole file from the best network so far; only a single array can be completed."""
+    if not isinstance(stop.best, Encoded) or len(fields) > 1:
+        return None
+    clean, special, chosen = _prepare(field, codec)
+    coded = _measure(field, clean, _record(field, grid, special), special, type(chosen), stop.best, Context())
+    return container.dumps(Header(shared, (coded.record,)), coded.sections)
+
+
+def _bytes_of(coded: _Coded) -> int:
+    empty = len(container.dumps(Header(), ()))
+    return len(container.dumps(Header((), (coded.record,)), coded.sections)) - empty
+
+
+def _share(coded: _Coded, overhead: float) -> int:
+    return _bytes_of(coded) + round(overhead)
+
+
+def _geometries(fields: list[Field]) -> tuple[tuple, list[int]]:
+    """Distinct grids in header form, and each field's place among them."""
+    distinct: list = []
+    index = []
+    for field in fields:
+        record = container.geometry_record(field.geometry)
+        if record not in distinct:
+            distinct.append(record)
+        index.append(distinct.index(record))
+    return tuple(distinct), index
+
+
+# --------------------------------------------------------------------------------------------------------- reading
+
+
+def _clip(region: Region | None, spec: ArraySpec, name: str) -> Region:
+    whole = full_region(spec.shape)
+    if region is None:
+        return whole
+    box = tuple(slice(*r.indices(n)) for r, n in zip(region, spec.shape[:3], strict=True))
+    if any(r.step != 1 or r.stop <= r.start for r in box):
+        raise InputError(f"array '{name}': region {region} is empty or outside the shape {spec.shape[:3]} (z, y, x)")
+    return box  # type: ignore[return-value]
+
+
+def _check_memory(spec: ArraySpec, name: str) -> None:
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if spec.nbytes > memory:
+            raise InputError(
+                f"{name}: the decoded array of shape {spec.shape} needs {spec.nbytes / 2**30:.1f} GiB, this machine "
+                f"has {memory / 2**30:.1f} GiB; decode a region or a coarser level"
+            )
+
+
+def _restore(section: bytes, spec: ArraySpec, box: Region, step: int, values: np.ndarray) -> np.ndarray | None:
+    from neurcomp_core import masks
+
+    labels, patterns = masks.read(section, spec)
+    part = tuple(slice(r.start, r.stop, step) for r in box)
+    labels, patterns = labels[part], patterns[part]
+    return masks.restore(values, labels, patterns[labels != 0])

@@ -1,0 +1,89 @@
+"""What the user asks for: a quality or a size.
+
+A target is a promise: ``compress`` measures the decoded bytes and fails if the target is missed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neurcomp_core.errors import InputError
+from neurcomp_core.metrics import Quality
+
+#: A size budget is used to at least this share, and never exceeded.
+BUDGET_FLOOR = 0.97
+
+
+@dataclass(frozen=True)
+class Target:
+    """Base of all targets; `value` must be positive and finite."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.value < float("inf"):
+            raise InputError(f"{self.label}: expected a positive finite number, got {self.value!r}")
+
+    @property
+    def label(self) -> str:
+        """Name as the command line spells it."""
+        return type(self).__name__.lower()
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.value:g}"
+
+    def budget(self, raw_bytes: int) -> int | None:
+        """Bytes the whole file may have, or None for a quality target."""
+        return None
+
+    def met(self, quality: Quality) -> bool:
+        """Whether a measured quality satisfies a quality target (size targets: always)."""
+        return True
+
+
+@dataclass(frozen=True)
+class Psnr(Target):
+    """Peak signal-to-noise ratio of at least `value` dB (see `metrics.psnr`)."""
+
+    def met(self, quality: Quality) -> bool:
+        return quality.psnr >= self.value
+
+
+@dataclass(frozen=True)
+class MaxError(Target):
+    """No sample off by more than `value`, in the units of the data."""
+
+    @property
+    def label(self) -> str:
+        return "max-error"
+
+    def met(self, quality: Quality) -> bool:
+        return quality.max_error <= self.value
+
+
+@dataclass(frozen=True)
+class RelativeError(Target):
+    """No sample off by more than `value` times the data's range."""
+
+    @property
+    def label(self) -> str:
+        return "relative-error"
+
+    def met(self, quality: Quality) -> bool:
+        return quality.max_error <= self.value * quality.range
+
+
+@dataclass(frozen=True)
+class Ratio(Target):
+    """Raw bytes divided by file bytes: the file takes 97-100 % of ``raw / value``."""
+
+    def budget(self, raw_bytes: int) -> int:
+        return int(raw_bytes / self.value)
+
+
+@dataclass(frozen=True)
+class Bytes(Target):
+    """The file takes 97-100 % of `value` bytes."""
+
+    def budget(self, raw_bytes: int) -> int:
+        return int(self.value)
