@@ -140,7 +140,7 @@ def vtk_from_fields(fields: Sequence[Field]) -> vtkImageData | vtkRectilinearGri
                 f"arrays '{first.name}' and '{field.name}' belong to different time steps ({first.time} and "
                 f"{field.time}); handle them one time step at a time"
             )
-    dataset = _vtk_geometry(first.geometry)
+    dataset = vtk_from_geometry(first.geometry)
     if first.time is not None:
         _set_time(dataset, first.time)
     for association in ASSOCIATIONS:
@@ -242,7 +242,8 @@ def _set_time(dataset: vtkDataSet, time: float) -> None:
     dataset.GetFieldData().AddArray(array)
 
 
-def _vtk_geometry(geometry: Geometry) -> vtkImageData | vtkRectilinearGrid:
+def vtk_from_geometry(geometry: Geometry) -> vtkImageData | vtkRectilinearGrid:
+    """A data set without arrays."""
     if isinstance(geometry, UniformGrid):
         image = vtkImageData()
         image.SetExtent(*geometry.extent)

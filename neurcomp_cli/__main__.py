@@ -1,3 +1,6 @@
+"""``python -m neurcomp_cli`` is ``neurcomp``."""
+
 from neurcomp_cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

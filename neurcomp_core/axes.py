@@ -21,7 +21,8 @@ class AxisRecord:
     double : bool
         float64 coordinates, otherwise float32.
     line : tuple of float
-        ``(first, step)`` when ``first + i * step``, computed in float64, gives every coordinate to the bit.
+        ``(first, step)`` when ``first + i * step``, computed in float64, gives every coordinate to the bit;
+        ``(first, step, last)`` when it gives all but the last, as it is with `numpy.linspace`.
     coded : bytes
         Otherwise: the coordinates' bit patterns, first differences taken twice modulo the word, bytes grouped by
         significance, deflated.
@@ -47,8 +48,9 @@ def pack_axis(coordinates: np.ndarray) -> AxisRecord:
     last = float(coordinates[-1])
     step = (last - first) / max(len(coordinates) - 1, 1)
     for guess in (step, float(np.float32(step)), float(coordinates[1] - coordinates[0]) if len(coordinates) > 1 else 0):
-        if _same(_line(first, guess, len(coordinates), double), coordinates):
-            return AxisRecord(double, (first, guess))
+        for line in ((first, guess), (first, guess, last)):
+            if _same(_line(line, len(coordinates), double), coordinates):
+                return AxisRecord(double, line)
     words = coordinates.astype(_DTYPES[double], copy=False).view(f"<u{4 << double}")
     for _ in range(2):
         words = np.diff(words, prepend=words.dtype.type(0))
@@ -64,11 +66,11 @@ def unpack_axis(record: AxisRecord, count: int) -> np.ndarray:
     FormatError
         If the record does not hold that many.
     """
-    if len(record.line) == 2:
+    if len(record.line) in (2, 3):
         # An axis the header merely names must not cost memory before anything is decoded.
         if count > 1 << 24:
             raise FormatError(f"a rectilinear axis of {count} points is not plausible; the file is damaged")
-        return _line(record.line[0], record.line[1], count, record.double)
+        return _line(record.line, count, record.double)
     width = 4 << record.double
     inflate = zlib.decompressobj()
     try:
@@ -83,8 +85,11 @@ def unpack_axis(record: AxisRecord, count: int) -> np.ndarray:
     return words.view(_DTYPES[record.double])
 
 
-def _line(first: float, step: float, count: int, double: bool) -> np.ndarray:
-    return (first + np.arange(count, dtype=np.float64) * step).astype(_DTYPES[double])
+def _line(line: tuple[float, ...], count: int, double: bool) -> np.ndarray:
+    points = line[0] + np.arange(count, dtype=np.float64) * line[1]
+    points[-1:] = line[2:] or points[-1:]
+    with np.errstate(over="ignore"):
+        return points.astype(_DTYPES[double])
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

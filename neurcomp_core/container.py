@@ -18,7 +18,7 @@ import numpy as np
 from neurcomp_core import axes
 from neurcomp_core.coding import wire
 from neurcomp_core.errors import FormatError, InputError
-from neurcomp_core.field import DTYPES, IDENTITY, Association, Geometry, RectilinearGrid, UniformGrid, grid_shape
+from neurcomp_core.field import DTYPES, IDENTITY, Association, Geometry, RectilinearGrid, UniformGrid, samples_of
 
 MAGIC = b"\x8eNVC"
 VERSION = 1
@@ -111,9 +111,9 @@ def geometry_record(geometry: Geometry) -> GeometryRecord:
     """Header form of a grid."""
     if isinstance(geometry, RectilinearGrid):
         coded = tuple(axes.pack_axis(a) for a in geometry.axes)
-        return GeometryRecord(geometry.dimensions, start=_fold(geometry.start), axes=coded)
+        return GeometryRecord(_fold(geometry.dimensions), start=_fold(geometry.start), axes=coded)
     return GeometryRecord(
-        geometry.dimensions,
+        _fold(geometry.dimensions),
         start=_fold(geometry.extent[::2]),
         spacing=_fold(geometry.spacing),
         origin=_fold(geometry.origin),
@@ -122,7 +122,8 @@ def geometry_record(geometry: Geometry) -> GeometryRecord:
 
 
 def _fold(values: tuple) -> tuple:
-    return values[:1] if values[0] == values[1] == values[2] else tuple(values)
+    # Their text tells 0.0 from -0.0.
+    return tuple(values[:1]) if len(set(map(repr, values))) == 1 else tuple(values)
 
 
 def dumps(header: Header, sections: Sequence[bytes]) -> bytes:
@@ -168,7 +169,8 @@ class Container:
         self._view = memoryview(_map(source) if isinstance(source, str | Path) else source).cast("B")
         self.header, first = self._read_header()
         self._offsets = self._check_layout(first)
-        self.geometries = tuple(self._geometry(g) for g in self.header.geometries)
+        for grid in self.header.geometries:
+            self._check_grid(grid)
         for record in self.header.arrays:
             self._check_array(record)
 
@@ -181,8 +183,23 @@ class Container:
         return len(self._view)
 
     def geometry(self, index: int) -> Geometry:
-        """Grid of array `index`."""
-        return self.geometries[self.header.arrays[index].geometry]
+        """Grid of array `index`.
+
+        Raises
+        ------
+        FormatError
+            If its coordinates are damaged.
+        """
+        record = self.header.geometries[self.header.arrays[index].geometry]
+        dimensions, start = _unfold(record.dimensions), _unfold(record.start)
+        if record.axes:
+            try:
+                x, y, z = (axes.unpack_axis(a, n) for a, n in zip(record.axes, dimensions, strict=True))
+            except FormatError as error:
+                raise FormatError(f"{self.name}: {error}") from error
+            return RectilinearGrid(x, y, z, start)
+        extent = tuple(v for s, n in zip(start, dimensions, strict=True) for v in (s, s + n - 1))
+        return UniformGrid(extent, _unfold(record.origin), _unfold(record.spacing), record.direction or IDENTITY)
 
     def association(self, index: int) -> Association:
         """Where array `index` lives on its grid."""
@@ -191,7 +208,7 @@ class Container:
     def spec(self, index: int) -> ArraySpec:
         """Shape and type of array `index`."""
         record = self.header.arrays[index]
-        shape = grid_shape(self.geometry(index), self.association(index))
+        shape = samples_of(_unfold(self.header.geometries[record.geometry].dimensions), self.association(index))
         return ArraySpec(shape + ((record.components,) if record.components else ()), np.dtype(DTYPES[record.dtype]))
 
     def sections(self, index: int) -> tuple[bytes, ...]:
@@ -253,7 +270,7 @@ class Container:
 
     def _check_array(self, record: ArrayRecord) -> None:
         ok = (
-            0 <= record.geometry < len(self.geometries)
+            0 <= record.geometry < len(self.header.geometries)
             and 0 <= record.association < len(_ASSOCIATIONS)
             and 0 <= record.dtype < len(DTYPES)
             and 0 <= record.components < 1 << 16
@@ -263,23 +280,16 @@ class Container:
         if not ok:
             raise FormatError(f"{self.name}: the description of array '{record.name}' makes no sense: {record}")
 
-    def _geometry(self, record: GeometryRecord) -> Geometry:
+    def _check_grid(self, record: GeometryRecord) -> None:
         sizes_ok = (
-            len(record.dimensions) == 3
-            and all(0 < n < _MAX_AXIS for n in record.dimensions)
-            and all(len(v) in (1, 3) for v in (record.start, record.spacing, record.origin))
+            all(0 < n < _MAX_AXIS for n in record.dimensions)
+            and all(len(v) in (1, 3) for v in (record.dimensions, record.start, record.spacing, record.origin))
             and all(-_MAX_AXIS < s < _MAX_AXIS for s in record.start)
             and len(record.direction) in (0, 9)
             and len(record.axes) in (0, 3)
         )
         if not sizes_ok:
             raise FormatError(f"{self.name}: a grid in the header makes no sense: {record}")
-        start = _unfold(record.start)
-        if record.axes:
-            x, y, z = (axes.unpack_axis(a, n) for a, n in zip(record.axes, record.dimensions, strict=True))
-            return RectilinearGrid(x, y, z, start)
-        extent = tuple(v for s, n in zip(start, record.dimensions, strict=True) for v in (s, s + n - 1))
-        return UniformGrid(extent, _unfold(record.origin), _unfold(record.spacing), record.direction or IDENTITY)
 
 
 def _unfold(values: tuple) -> tuple:

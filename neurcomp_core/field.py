@@ -91,7 +91,10 @@ class RectilinearGrid:
 
     def sample(self, start: tuple[int, int, int], count: tuple[int, int, int], step: int) -> RectilinearGrid:
         """Geometry of every `step`-th point, `count` points from index `start` (x, y, z, counted from the corner)."""
-        x, y, z = (a[s : s + (n - 1) * step + 1 : step] for a, s, n in zip(self.axes, start, count, strict=True))
+        # The last of a coarser lattice's cells may be cut off by the end of the grid.
+        x, y, z = (
+            a[np.minimum(s + np.arange(n) * step, len(a) - 1)] for a, s, n in zip(self.axes, start, count, strict=True)
+        )
         first = tuple(a + b for a, b in zip(self.start, start, strict=True)) if step == 1 else (0, 0, 0)
         return RectilinearGrid(x, y, z, first)
 
@@ -116,8 +119,18 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
 
 def grid_shape(geometry: Geometry, association: Association) -> tuple[int, int, int]:
     """Samples along z, y, x; a flat axis has one layer of cells, as in VTK."""
-    x, y, z = geometry.dimensions
+    return samples_of(geometry.dimensions, association)
+
+
+def samples_of(dimensions: tuple[int, ...], association: Association) -> tuple[int, int, int]:
+    """`grid_shape` of a grid of `dimensions` points x, y, z."""
+    x, y, z = dimensions
     return (z, y, x) if association == "point" else (max(z - 1, 1), max(y - 1, 1), max(x - 1, 1))
+
+
+def full_region(shape: tuple[int, ...]) -> Region:
+    """The box of a whole array, z, y, x."""
+    return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
 
 
 @dataclass(frozen=True, eq=False)

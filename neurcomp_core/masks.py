@@ -42,7 +42,7 @@ class _Record:
 
 
 def split(field: Field) -> tuple[np.ndarray, bytes]:
-    """Values with every non-data sample replaced by the mean of the data, and the section that undoes it.
+    """Values with every non-data sample replaced by the datum next to their mean, and the section that undoes it.
 
     Returns
     -------
@@ -71,9 +71,11 @@ def split(field: Field) -> tuple[np.ndarray, bytes]:
             _encode_labels(_planes(labels)),
         )
     )
-    mean = field.values[valid].mean(dtype=np.float64)
-    filled = np.where(valid, field.values, field.values.dtype.type(mean))
-    return filled, section
+    data = field.values[valid]
+    # The sample next to the mean: unlike the mean itself, it exists in every type.
+    with np.errstate(over="ignore"):
+        middle = data[np.abs(data - data.mean(dtype=np.float64)).argmin()]
+    return np.where(valid, field.values, middle), section
 
 
 def restore(values: np.ndarray, labels: np.ndarray, patterns: np.ndarray) -> np.ndarray | None:
@@ -152,7 +154,7 @@ def _decode_labels(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     mx.start_decoder(state, source)
     _code_labels(labels, state, source, False)
     # The decoder looks a few bytes ahead; one that read far past the end was given a cut stream.
-    if state[4] > len(data) + 8:
+    if state[4] > len(data) + mx.SPARE:
         raise FormatError("the positions of special samples are damaged")
     return labels[0] if len(shape) == 3 else np.ascontiguousarray(np.moveaxis(labels, 0, 3))
 
@@ -178,8 +180,10 @@ def _code_labels(labels, state, data, encoding):
                     grown = np.empty(2 * len(data) + 64 * width + 128, np.uint8)
                     grown[: len(data)] = data
                     data = grown
+                if not encoding and state[4] > len(data) + mx.SPARE:
+                    return data
                 for i in range(width):
-                    label = labels[v, k, j, i]
+                    label = np.int64(labels[v, k, j, i])
                     x1 = labels[v, k, j, i - 1] if i > 0 else 0
                     y1 = labels[v, k, j - 1, i] if j > 0 else 0
                     z1 = labels[v, k - 1, j, i] if k > 0 else 0

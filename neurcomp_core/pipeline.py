@@ -14,7 +14,7 @@ from neurcomp_core import container, metrics
 from neurcomp_core.codec import Codec, Context, Encoded, codec_by_id, codec_by_name
 from neurcomp_core.container import ArrayRecord, ArraySpec, Container, Header
 from neurcomp_core.errors import FormatError, InputError, Interrupted, TargetError
-from neurcomp_core.field import DTYPES, Field, Region
+from neurcomp_core.field import DTYPES, Field, Region, full_region
 from neurcomp_core.metrics import Quality
 from neurcomp_core.target import BUDGET_FLOOR, Bytes, MaxError, RelativeError, Target
 
@@ -90,7 +90,8 @@ def compress(
     TargetError
         If the target cannot be met; says what can.
     Interrupted
-        If the run was stopped; `best` is a complete file when one array is compressed and a network was at hand.
+        If the run was stopped; `best` is a valid file of the arrays that were done and the best network of the one
+        that was not, or None if there was neither.
 
     Examples
     --------
@@ -115,7 +116,7 @@ def compress(
         try:
             coded.append(_compress_one(field, grid, chosen, target, budget, context))
         except Interrupted as stop:
-            best = _finish_interrupted(stop, fields, field, grid, chosen, shared)
+            best = _finish_interrupted(stop, coded, field, grid, chosen, shared)
             raise type(stop)(f"array '{field.name}': {stop}", best) from stop
         done += field.nbytes
     header = Header(shared, tuple(c.record for c in coded))
@@ -188,16 +189,15 @@ def decode_array(
         mask = _restore(sections[0], spec, box, step, values) if record.special else None
     except FormatError as error:
         raise FormatError(f"{file.name}: array '{record.name}': {error}") from error
+    except MemoryError as error:
+        raise InputError(f"{file.name}: array '{record.name}' needs more memory than there is") from error
     grid = file.geometry(index)
     if level or box != full_region(spec.shape):
-        points = tuple(n + (file.association(index) == "cell") for n in values.shape[2::-1])
+        cells = file.association(index) == "cell"
+        # A flat axis has one layer of points and one of cells.
+        points = tuple(n + (cells and d > 1) for n, d in zip(values.shape[2::-1], grid.dimensions, strict=True))
         grid = grid.sample(tuple(r.start for r in box[::-1]), points, step)  # type: ignore[arg-type]
     return Field(values, grid, record.name, file.association(index), record.time, mask)
-
-
-def full_region(shape: tuple[int, ...]) -> Region:
-    """The box of a whole array, z, y, x."""
-    return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
 
 
 # ------------------------------------------------------------------------------------------------------- one array
@@ -222,7 +222,7 @@ def _compress_one(
             coded.quality.psnr,
         )
     lossless = coded.quality.max_error == 0
-    if budget is not None and not lossless and not BUDGET_FLOOR * 0.99 <= _bytes_of(coded) / budget <= 1.0001:
+    if budget is not None and not lossless and not BUDGET_FLOOR * 0.99 * budget <= _bytes_of(coded) <= budget + _SLACK:
         raise TargetError(f"array '{field.name}': {_bytes_of(coded)} bytes miss the budget of {budget}")
     return replace(coded, seconds=time.perf_counter() - start)
 
@@ -324,14 +324,15 @@ def _decode(
 
 
 def _finish_interrupted(
-    stop: Interrupted, fields: list[Field], field: Field, grid: int, codec: Codec, shared: tuple
+    stop: Interrupted, coded: list[_Coded], field: Field, grid: int, codec: Codec, shared: tuple
 ) -> bytes | None:
-    """A whole file from the best network so far; only a single array can be completed."""
-    if not isinstance(stop.best, Encoded) or len(fields) > 1:
-        return None
-    clean, special, chosen = _prepare(field, codec)
-    coded = _measure(field, clean, _record(field, grid, special), special, type(chosen), stop.best, Context())
-    return container.dumps(Header(shared, (coded.record,)), coded.sections)
+    """A whole file of the arrays that are done and the best network of the one that is not."""
+    done = list(coded)
+    if isinstance(stop.best, Encoded):
+        clean, special, chosen = _prepare(field, codec)
+        done.append(_measure(field, clean, _record(field, grid, special), special, type(chosen), stop.best, Context()))
+    header = Header(shared, tuple(c.record for c in done))
+    return container.dumps(header, [s for c in done for s in c.sections]) if done else None
 
 
 def _bytes_of(coded: _Coded) -> int:
@@ -369,13 +370,18 @@ def _clip(region: Region | None, spec: ArraySpec, name: str) -> Region:
 
 
 def _check_memory(spec: ArraySpec, name: str) -> None:
+    memory = _machine_memory()
+    if spec.nbytes > memory:
+        raise InputError(
+            f"{name}: the decoded array of shape {spec.shape} needs {spec.nbytes / 2**30:.1f} GiB, this machine "
+            f"has {memory / 2**30:.1f} GiB; decode a region or a coarser level"
+        )
+
+
+def _machine_memory() -> float:
     if hasattr(os, "sysconf"):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if spec.nbytes > memory:
-            raise InputError(
-                f"{name}: the decoded array of shape {spec.shape} needs {spec.nbytes / 2**30:.1f} GiB, this machine "
-                f"has {memory / 2**30:.1f} GiB; decode a region or a coarser level"
-            )
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float("inf")
 
 
 def _restore(section: bytes, spec: ArraySpec, box: Region, step: int, values: np.ndarray) -> np.ndarray | None:

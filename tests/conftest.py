@@ -8,6 +8,9 @@ from collections.abc import Generator
 
 import pytest
 
+# As the command line does: parallel test workers share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 PVPYTHON = shutil.which(os.environ.get("PVPYTHON", "pvpython"))
 REQUIRED = os.environ.get("NEURCOMP_REQUIRE_PARAVIEW", "0") not in ("", "0")
 

@@ -251,7 +251,7 @@ def test_missing_arrays_are_answered_with_those_that_exist() -> None:
 def test_data_sets_that_cannot_be_used() -> None:
     with pytest.raises(InputError, match="the data set is empty"):
         fields_from_vtk(vtkImageData())
-    with pytest.raises(InputError, match="got vtkStructuredGrid.*Resample To Image"):
+    with pytest.raises(InputError, match=r"got vtkStructuredGrid.*Resample To Image"):
         fields_from_vtk(vtkStructuredGrid())
     with pytest.raises(InputError, match="got vtkMultiBlockDataSet: extract one block"):
         fields_from_vtk(vtkMultiBlockDataSet())

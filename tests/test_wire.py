@@ -116,8 +116,13 @@ def test_exact_bytes():
     assert pack(Everything(real=0.1)) == bytes([3 << 3 | 1]) + struct.pack("<d", 0.1)
     assert pack(Everything(text="né")) == bytes([4 << 3 | 2, 3]) + "né".encode()
     assert pack(Everything(ints=(0, -1, 1))) == bytes([6 << 3 | 2, 3, 0, 1, 2])
-    assert pack(Everything(reals=(1.0, 2.0))) == bytes([7 << 3 | 2, 9]) + b"f" + struct.pack("<2f", 1, 2)
-    assert pack(Everything(reals=(1.0, 0.1))) == bytes([7 << 3 | 2, 17]) + b"d" + struct.pack("<2d", 1, 0.1)
+    # A run of floats is as short as it can be: integers over a power of ten, float32, float64.
+    assert pack(Everything(reals=(1.0, -2.0))) == bytes([7 << 3 | 2, 3, 0, 2, 3])
+    assert pack(Everything(reals=(1.0, 0.1))) == bytes([7 << 3 | 2, 3, 1, 20, 2])
+    third = struct.unpack("<f", struct.pack("<f", 1 / 3))[0]
+    assert pack(Everything(reals=(1.0, third))) == bytes([7 << 3 | 2, 9]) + b"f" + struct.pack("<2f", 1, third)
+    assert pack(Everything(reals=(-0.0, 1.0))) == bytes([7 << 3 | 2, 9]) + b"f" + struct.pack("<2f", -0.0, 1)
+    assert pack(Everything(reals=(1.0, 1 / 3))) == bytes([7 << 3 | 2, 17]) + b"d" + struct.pack("<2d", 1, 1 / 3)
     assert pack(Everything(many=(Inner(1), Inner(2)))) == bytes([9 << 3 | 2, 2, 8, 2, 9 << 3 | 2, 2, 8, 4])
 
 

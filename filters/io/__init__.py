@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from neurcomp_core.errors import InputError, require
 from neurcomp_core.field import Field
 from neurcomp_core.files import atomic_path
 
-__all__ = ["READABLE", "WRITABLE", "read", "write"]
+__all__ = ["READABLE", "WRITABLE", "read", "takes", "write"]
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,8 @@ def read(
     if isinstance(arrays, str):
         arrays = [arrays]
     function = _load(kind, kind.reader, f"reading {extension} files")
-    try:
+    with _told_of(path, "read"):
         fields: list[Field] = function(path, arrays, **{option: given[option] for option in kind.options})
-    except InputError as error:
-        # Readers say what is wrong; which file it is in is said here, once.
-        text = str(error)
-        raise (error if str(path) in text else InputError(f"cannot read '{path}': {text}")) from error.__cause__
-    except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
     return fields if fill_value is None else [_masked(field, fill_value) for field in fields]
 
 
@@ -161,13 +156,30 @@ def write(fields: Sequence[Field], path: str | os.PathLike[str]) -> None:
         )
     function: Callable[[Sequence[Field], Path], None] = _load(kind, kind.writer, f"writing {extension} files")
     if extension == ".pvd":
-        function(fields, path)
-        return
-    with atomic_path(path) as temporary:
-        try:
+        with _told_of(path, "write"):
+            function(fields, path)
+    else:
+        with atomic_path(path) as temporary, _told_of(path, "write"):
             function(fields, temporary)
-        except InputError as error:
-            raise InputError(f"cannot write '{path}': {error}") from error.__cause__
+
+
+@contextmanager
+def _told_of(path: Path, action: str) -> Iterator[None]:
+    # Readers and writers say what is wrong; which file it is about is said here, once.
+    try:
+        yield
+    except InputError as error:
+        if str(error).startswith("cannot "):
+            raise
+        raise InputError(f"cannot {action} '{path}': {error}") from error.__cause__
+    except OSError as error:
+        raise InputError(f"cannot {action} '{path}': {error.strerror or error}") from error
+
+
+def takes(path: str | os.PathLike[str], option: str) -> bool:
+    """Whether `read` takes `option` ('dims', 'dtype' or 'dataset') for a file of this name."""
+    kind = _FORMATS.get(_extension(Path(path)), _RAW)
+    return option in kind.options
 
 
 def _extension(path: Path) -> str:

@@ -48,9 +48,10 @@ def updated(reader: Any) -> Any:
     try:
         with errors_raised():
             reader.Update()
+            # Asking for the output may run a failed pipeline once more, so it belongs in here.
+            output = reader.GetOutputDataObject(0)
     except InputError as error:
         raise InputError(f"the file is damaged, cut off or of another kind ({error})") from None
-    output = reader.GetOutputDataObject(0)
     if output is None:
         raise InputError("the file is damaged, cut off or of another kind")
     return output
@@ -70,15 +71,17 @@ def written(writer: Any) -> None:
         raise InputError("VTK could not write the file; is there space left on the disk?")
 
 
-def _first_error(text: str) -> str:
+def _first_error(output: str | bytes) -> str:
+    # VTK's Python wrapping gives bytes where a message quotes a file that is not text.
+    text = output if isinstance(output, str) else output.decode("ascii", "replace")
     for part in re.split(r"\n\s*\n", text):
         match = re.match(r"\s*(ERROR|(?:Generic )?Warning): In ([^\n]*), line \d+\n(.*)", part, re.DOTALL)
         if match is None or _FOLLOW_UP.search(match[2]) or _FOLLOW_UP.search(match[3]):
             continue
-        message = (
-            re.sub(r"^(\w+|\(nullptr\)) (\(0x[0-9a-f]+\))?:? ?", "", match[3]) if "(" in match[3][:60] else match[3]
-        )
-        message = " ".join(message.split())
+        # Without the name and the address of the object that speaks.
+        message = re.sub(r"^(\w+ )?\((0x[0-9a-f]+|nullptr)\): ?", "", match[3])
+        message = "".join(c if c.isprintable() else " " for c in message)
+        message = " ".join(message.split())[:300]
         if match[1] == "ERROR" or _FATAL_WARNING.search(message):
             return message
     return ""

@@ -37,7 +37,11 @@ def read_vtkhdf(path: Path, arrays: Sequence[str] | None) -> list[Field]:
 
 
 def write_vtkhdf(fields: Sequence[Field], path: Path) -> None:
-    """Write fields on one uniform grid, compressed without loss by HDF5's own filters."""
+    """Write fields on one uniform grid, compressed without loss by HDF5's own filters.
+
+    VTK 9.2 (ParaView 5.11) reads point data on extents that start at 0; cell data and other extents need a later one.
+    The time of the fields is not kept: the only place for it, field data, makes VTK 9.2 refuse the file.
+    """
     from neurcomp_filters.bridge import ASSOCIATIONS, GHOSTS, vtk_from_fields
     from neurcomp_filters.io.xml import on_uniform_grid
 
@@ -45,6 +49,8 @@ def write_vtkhdf(fields: Sequence[Field], path: Path) -> None:
     fields = on_uniform_grid(fields, "write it to a .vtr file")
     grid = fields[0].geometry
     assert isinstance(grid, UniformGrid)
+    if min(grid.dimensions) == 1:
+        raise InputError("flat images in VTKHDF files crash some versions of VTK's reader; write a .vti file")
     for field in fields:
         if "/" in field.name:
             raise InputError(f"VTKHDF array names cannot have a '/': '{field.name}'; rename the array or write .vti")
@@ -60,8 +66,6 @@ def write_vtkhdf(fields: Sequence[Field], path: Path) -> None:
         root.attrs["Origin"] = np.array(grid.origin)
         root.attrs["Spacing"] = np.array(grid.spacing)
         root.attrs["Direction"] = np.array(grid.direction)
-        if fields[0].time is not None:
-            root.create_group("FieldData")["TimeValue"] = np.array([fields[0].time])
         for association in ASSOCIATIONS:
             attributes = dataset.GetPointData() if association == "point" else dataset.GetCellData()
             members = [field for field in fields if field.association == association]
@@ -75,9 +79,6 @@ def write_vtkhdf(fields: Sequence[Field], path: Path) -> None:
                 from vtkmodules.util.numpy_support import vtk_to_numpy
 
                 _create(group, GHOSTS, vtk_to_numpy(ghosts).reshape(members[0].values.shape[:3]))
-            for kind, active in (("Scalars", attributes.GetScalars()), ("Vectors", attributes.GetVectors())):
-                if active is not None:
-                    group.attrs[kind] = active.GetName()
     path.write_bytes(buffer.getbuffer())
 
 

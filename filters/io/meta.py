@@ -36,10 +36,11 @@ def read_meta(path: Path, arrays: Sequence[str] | None) -> list[Field]:
     """Fields of a MetaImage, placed by its offset, spacing and transform matrix."""
     header, data_start = _header(path)
     _check_size(header, path, data_start)
+    axes = _axes(header)
     reader = vtkMetaImageReader()
     reader.SetFileName(str(path))
     fields = fields_from_vtk(updated(reader), arrays)
-    return [replace(field, geometry=_geometry(field, header)) for field in fields]
+    return [replace(field, geometry=_geometry(field, axes)) for field in fields]
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:
@@ -82,9 +83,8 @@ def _check_size(header: dict[str, str], path: Path, data_start: int) -> None:
         raise InputError(f"the file is cut off: the header announces {size} bytes of samples, there are {available}")
 
 
-def _geometry(field: Field, header: dict[str, str]) -> UniformGrid:
-    grid = field.geometry
-    assert isinstance(grid, UniformGrid)
+def _axes(header: dict[str, str]) -> np.ndarray | None:
+    # One row per index axis.
     for key in ("TransformMatrix", "Rotation", "Orientation"):
         if key in header:
             size = int(header["NDims"])
@@ -93,8 +93,14 @@ def _geometry(field: Field, header: dict[str, str]) -> UniformGrid:
                 raise InputError(f"the header's '{key}' has {len(numbers)} numbers; expected {size * size}")
             axes = np.eye(3)
             axes[:size, :size] = np.reshape(numbers, (size, size))
-            return affine_grid(axes.T * grid.spacing, grid.origin, grid.dimensions)
-    return grid
+            return axes
+    return None
+
+
+def _geometry(field: Field, axes: np.ndarray | None) -> UniformGrid:
+    grid = field.geometry
+    assert isinstance(grid, UniformGrid)
+    return grid if axes is None else affine_grid(axes.T * grid.spacing, grid.origin, grid.dimensions)
 
 
 def _numbers(header: dict[str, str], key: str, default: str) -> list[float]:

@@ -44,8 +44,7 @@ def constant_value(field: Field) -> np.ndarray | None:
     valid = field.valid
     if valid is None:
         return flat[0] if (flat == flat[0]).all() else None
+    # A component without any valid sample fits every value.
     rows = np.broadcast_to(valid.reshape(field.voxels, -1), flat.shape)
-    if not rows.any(axis=0).all():
-        return None
     first = flat[rows.argmax(axis=0), np.arange(field.components)]
     return first if ((flat == first) | ~rows).all() else None

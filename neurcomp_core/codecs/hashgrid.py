@@ -33,7 +33,7 @@ class HashGridRecord:
     log2_table: int
     levels: int = 8
     features: int = 2
-    base: int = 8
+    base: int = 4
     growth: float = 1.5
     width: int = 32
     hidden: int = 2
@@ -69,9 +69,9 @@ class HashGrid(Codec):
     name = "hashgrid"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            "fast": {"steps": 400},
+            "fast": {"steps": 500},
             "balanced": {},
-            "small": {"steps": 6000},
+            "small": {"steps": 10000},
         }
     )
 
@@ -79,11 +79,11 @@ class HashGrid(Codec):
     log2_table: int | None = None
     width: int | None = None
     features: int = 2
-    base: int = 8
+    base: int = 4
     growth: float = 1.5
     hidden: int = 2
-    steps: int = 1500
-    batch: int = 65536
+    steps: int = 2500
+    batch: int = 32768
     block: int = 2
     rate: float = 2e-2
     l1: float = 0.0

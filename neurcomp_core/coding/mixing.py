@@ -20,6 +20,8 @@ from numba import njit
 _CLAMP = 2815
 _TOP = 1 << 24
 _RATE_LIMIT = 255
+#: A decoder that has read more than this many bytes past the end of its stream was given a cut one.
+SPARE = 8
 
 
 def _squash_table() -> np.ndarray:
@@ -35,7 +37,7 @@ def _stretch_table() -> np.ndarray:
 
 _SQUASH = _squash_table()
 _STRETCH = _stretch_table()
-_RATES = np.array([int(65536 / (n + 1.6)) for n in range(_RATE_LIMIT + 1)], np.int64)
+_RATES = np.array([655360 // (10 * n + 16) for n in range(_RATE_LIMIT + 1)], np.int64)  # 65536 / (n + 1.6)
 
 
 # -------------------------------------------------------------------------------------------------------- range coder
@@ -88,7 +90,7 @@ def encode_bit(state, out, probability, bit):
 
 @njit(cache=True)
 def finish_encoder(state, out):
-    """Flush; returns the length. Trailing zero bytes are left out, the decoder reads zeros past the end."""
+    """Flush; returns the length. Up to `SPARE` trailing zeros are left out; the decoder reads zeros past the end."""
     # Any value in [low, low + range) decodes alike: take the one with most trailing zeros.
     value = (state[0] + state[1] - 1) & ~0x00FFFFFF
     if value >= state[0]:
@@ -96,7 +98,9 @@ def finish_encoder(state, out):
     for _ in range(5):
         _shift(state, out)
     length = state[4] - 1
-    while length > 0 and out[length - 1] == 0:
+    # The decoder reads as many bytes as there are here, which tells a cut stream from a whole one.
+    least = max(length - SPARE, 0)
+    while length > least and out[length - 1] == 0:
         length -= 1
     return length
 

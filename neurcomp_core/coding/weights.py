@@ -80,7 +80,7 @@ def decode_groups(data: bytes, groups: Sequence[Group]) -> list[np.ndarray]:
         array = np.zeros((group.rows, group.features), np.int64)
         _code_group(array, *_plan(group), number, *coder.state, state, source, False)
         # A stream ends within the coder's look-ahead; one read far past its end was cut or is not ours.
-        if state[4] > len(data) + 8 or (array.size and max(-array.min(), array.max()) >= LIMIT):
+        if state[4] > len(data) + mx.SPARE or (array.size and max(-array.min(), array.max()) >= LIMIT):
             raise FormatError("the stream of network parameters is damaged: it does not decode to what the header says")
         arrays.append(array)
     return arrays
@@ -142,6 +142,8 @@ def _code_group(
             grown = np.empty(2 * len(data) + 512 * features, np.uint8)
             grown[: len(data)] = data
             data = grown
+        if not encoding and state[4] > len(data) + mx.SPARE:
+            return data
         for f in range(features):
             x = values[row - sx, f] if row >= sx > 0 else 0
             y = values[row - sy, f] if row >= sy > 0 else 0

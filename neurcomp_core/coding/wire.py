@@ -2,7 +2,8 @@
 
 Each field is a varint key ``(tag << 3) | kind``, tag = position in the dataclass + 1, then its value; a field that
 equals its default takes no bytes. Kinds are protobuf's: 0 varint, 1 float64, 2 length and bytes, 5 float32. Integers
-are zigzag varints; a float is a float32 when that is exact; a tuple of numbers is one packed run. Fields are only ever
+are zigzag varints; a float is a float32 when that is exact; a tuple of numbers is one packed run,
+floats in it float32, float64 or short decimals, whichever is shortest and exact. Fields are only ever
 appended, so an old reader skips a newer field and a newer reader fills in its default.
 """
 
@@ -20,6 +21,8 @@ from neurcomp_core.errors import FormatError
 
 T = TypeVar("T")
 VARINT, FLOAT64, BYTES, FLOAT32 = 0, 1, 2, 5
+# A quotient of integers below 2**53 and a power of ten up to 10**22 is rounded once, hence alike everywhere.
+_PLACES, _EXACT = 16, 1 << 53
 
 
 def write_varint(value: int) -> bytes:
@@ -122,8 +125,21 @@ def _pack_value(value: Any, hint: Any) -> tuple[int, bytes]:
         return BYTES, _block(b"".join(write_varint(_zigzag(int(v))) for v in value))
     if hint == tuple[float, ...]:
         width = "f" if all(_is_float32(v) for v in value) else "d"
-        return BYTES, _block(width.encode() + struct.pack(f"<{len(value)}{width}", *value))
+        plain = width.encode() + struct.pack(f"<{len(value)}{width}", *value)
+        return BYTES, _block(min(plain, _decimals(value) or plain, key=len))
     raise TypeError(f"no wire form for {hint}")
+
+
+def _decimals(values: tuple[float, ...]) -> bytes | None:
+    """A run of short decimals, ``integer / 10**places``: the places, then the integers; None if one is none."""
+    for places in range(_PLACES):
+        wholes = [round(v * 10**places) if abs(v) < _EXACT / 10**places else 0 for v in values]
+        # The bytes are compared, since 0 equals -0.0.
+        if struct.pack(f"<{len(values)}d", *(w / 10**places for w in wholes)) == struct.pack(
+            f"<{len(values)}d", *values
+        ):
+            return bytes([places]) + b"".join(write_varint(_zigzag(w)) for w in wholes)
+    return None
 
 
 def unpack(cls: type[T], data: bytes | memoryview) -> T:
@@ -147,13 +163,13 @@ def unpack(cls: type[T], data: bytes | memoryview) -> T:
         name, hint, _ = schema[tag - 1]
         if _is_records(hint):
             _expect(kind, (BYTES,), name)
-            found[name] = (*found.get(name, ()), unpack(typing.get_args(hint)[0], raw))
+            found.setdefault(name, []).append(unpack(typing.get_args(hint)[0], raw))
         else:
             found[name] = _unpack_value(raw, kind, hint, name)
     for name, hint, default in schema:
-        # No item leaves no bytes.
-        if _is_records(hint) and default is dataclasses.MISSING:
-            found.setdefault(name, ())
+        if _is_records(hint) and (name in found or default is dataclasses.MISSING):
+            # No item leaves no bytes.
+            found[name] = tuple(found.get(name, ()))
     missing = [n for n, _, default in schema if n not in found and default is dataclasses.MISSING]
     if missing:
         raise FormatError(f"a record lacks its field '{missing[0]}'; the file is damaged")
@@ -208,6 +224,11 @@ def _ints(raw: memoryview) -> tuple[int, ...]:
 
 
 def _floats(raw: memoryview) -> tuple[float, ...]:
+    if len(raw) and raw[0] < _PLACES:
+        wholes = _ints(raw[1:])
+        if any(abs(w) >= _EXACT for w in wholes):
+            raise FormatError("a decimal number in the header has too many digits; the file is damaged")
+        return tuple(w / 10 ** raw[0] for w in wholes)
     width = {ord("f"): 4, ord("d"): 8}.get(raw[0] if len(raw) else -1)
     if width is None or (len(raw) - 1) % width:
         raise FormatError("a run of numbers in the header has a wrong length; the file is damaged")

@@ -1,55 +1,26 @@
-"""Fitting a hash-grid network to a field, to a size or to a quality.
-
-Parameters are trained as they will be stored. Group g (a grid level, a matrix) is rounded to multiples of
-``step / s_g``, where ``s_g^2`` is the mean squared sensitivity of the output to its parameters (the diagonal of J^T J,
-estimated with random signs): every parameter's rounding then costs the same error, and one number, `step`, trades size
-for quality. The loss is the squared error plus ``lambda`` times an estimate of the code length (a Laplace model per
-group); at high rate dD/dR = -2 ln 2 D ties ``lambda`` to ``step^2``, so both follow the real coder's byte count.
-"""
+"""Fitting a hash-grid network to a field, to a size or to a quality."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from neurcomp_core import metrics, threads
 from neurcomp_core.codec import Context, Encoded
-from neurcomp_core.codecs import hashgrid as codec_module
 from neurcomp_core.codecs.hashgrid import DENSITY, HashGridRecord
-from neurcomp_core.coding import wire
-from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import InputError, Interrupted, TargetError
 from neurcomp_core.field import Field
-from neurcomp_core.fit.sampling import BlockSampler
-from neurcomp_core.nets import network as nn
-from neurcomp_core.nets.model import Network, step_codes, steps_of
+from neurcomp_core.fit.trainer import CHECK_EVERY, WARM_UP, Candidate, Trainer
 from neurcomp_core.target import Bytes, MaxError, Target
 
 if TYPE_CHECKING:
     from neurcomp_core.codecs.hashgrid import HashGrid
 
-_WARM_UP = 20  # steps of rising learning rate
-_FLOAT_SHARE = 0.15  # of the steps before parameters are rounded
-_FREEZE = 0.9  # share after which the quantiser stays
-_CHECK_EVERY = 50
-_SENSE_EVERY = 100
-_AIM = 0.988  # of the budget, while following it
-_RATE_PRESSURE = 2.0  # times the high-rate lambda; measured best on turbulence and on smooth fields
 _ROUNDS = 10  # of a search for a quality
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A stream and what it is worth."""
-
-    encoded: Encoded
-    quality: metrics.Quality
-    step: float
+_OVERSHOOT = 2.0  # dB over the target that are worth training a smaller network for
 
 
 def fit(field: Field, target: Target, settings: HashGrid, context: Context) -> Encoded:
@@ -75,22 +46,30 @@ def _fit_bytes(field: Field, budget: int, settings: HashGrid, context: Context, 
     try:
         trainer.run(settings.steps, budget, lambda done: done)
     except Interrupted as stop:
-        best = None
-        if trainer.done > _WARM_UP:
-            best = trainer.at_budget(budget).encoded
-        raise type(stop)(str(stop), best) from stop
+        raise type(stop)(str(stop), _so_far(trainer, budget)) from stop
     return trainer.at_budget(budget).encoded
+
+
+def _so_far(trainer: Trainer, budget: int) -> Encoded | None:
+    """What an interrupted trainer has, if it is worth anything yet."""
+    if trainer.done < WARM_UP:
+        return None
+    try:
+        return trainer.at_budget(budget).encoded
+    except TargetError:
+        return None
 
 
 def _fit_quality(field: Field, target: Target, settings: HashGrid, context: Context, device: torch.device) -> Encoded:
     """Train at growing sizes, each from the last one's parameters, until the target is met; then coarsen to meet it
-    just so.
+    just so, and once more at that size where that was far off.
     """
     goal = _decibels_of(target, field)
-    budget = max(400, int(field.voxels * field.components * 0.02))
+    budget: int | None = max(400, int(field.voxels * field.components * 0.02))
     ceiling = max(4096, 2 * field.nbytes)
     history: list[tuple[int, float]] = []
     best: Candidate | None = None
+    smallest: Candidate | None = None
     trainer = Trainer(field, shape_for(field, budget, settings), settings, context, device)
     steps = settings.steps
     try:
@@ -102,14 +81,22 @@ def _fit_quality(field: Field, target: Target, settings: HashGrid, context: Cont
             if best is None or reached > _decibels(target, best.quality):
                 best = found
             if target.met(found.quality):
-                return trainer.coarsest(target, found).encoded
+                found = trainer.coarsest(target, found)
+                smallest = min(smallest or found, found, key=lambda c: c.encoded.nbytes)
+            if smallest is not None:
+                if number > 0 or reached - goal < _OVERSHOOT:
+                    return smallest.encoded
+                budget = max(64, int(0.9 * smallest.encoded.nbytes))
+                trainer = Trainer(field, shape_for(field, budget, settings), settings, context, device)
+                continue
             budget = _next_budget(history, goal, ceiling)
             if budget is None:
                 break
             trainer = trainer.grown(shape_for(field, budget, settings))
-            steps = max(settings.steps // 2, _CHECK_EVERY * 4)
+            steps = max(settings.steps // 2, 4 * CHECK_EVERY)
     except Interrupted as stop:
-        raise type(stop)(str(stop), best and best.encoded) from stop
+        kept = smallest or best
+        raise type(stop)(str(stop), kept.encoded if kept else _so_far(trainer, budget or ceiling)) from stop
     assert best is not None
     shown = f"a PSNR of {best.quality.psnr:.2f} dB and a largest error of {best.quality.max_error:g}"
     raise TargetError(
@@ -168,319 +155,3 @@ def shape_for(field: Field, budget: int, settings: HashGrid) -> HashGridRecord:
     return HashGridRecord(
         log2_table, levels, settings.features, base, float(np.float32(settings.growth)), width, settings.hidden
     )
-
-
-# --------------------------------------------------------------------------------------------------------- trainer
-
-
-class Trainer:
-    """One network in training.
-
-    Parameters
-    ----------
-    field : Field
-        Masked samples take no part.
-    record : HashGridRecord
-        Network shape.
-    settings : HashGrid
-    context : Context
-    device : torch.device
-    parameters : list of Tensor, optional
-        To start from; random ones by default.
-    """
-
-    def __init__(
-        self,
-        field: Field,
-        record: HashGridRecord,
-        settings: HashGrid,
-        context: Context,
-        device: torch.device,
-        parameters: list[torch.Tensor] | None = None,
-    ) -> None:
-        self.field, self.settings, self.context, self.device = field, settings, context, device
-        self.spec = ArraySpec(field.values.shape, field.values.dtype)
-        valid = field.values if field.mask is None else field.values[~field.mask]
-        low, high = float(valid.min()), float(valid.max())
-        scale, centre = _short(high - low, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
-        self.record = replace(record, centre=centre, scale=scale)
-        self.network: Network = codec_module.network_of(self.record, self.spec)
-        generator = torch.Generator().manual_seed(context.seed)
-        self.sampler = BlockSampler(
-            field.values, field.mask, centre, scale, settings.block, settings.batch, generator, device
-        )
-        if parameters is None:
-            parameters = nn.initial_parameters(
-                self.network.layout, record.width, record.hidden, self.network.outputs, generator
-            )
-        self.parameters = [p.to(device).requires_grad_() for p in parameters]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
-        self.codes = b""
-        self.step = 0.0
-        self.done = 0
-        self._row_steps: list[torch.Tensor] = []
-
-    # .................................................................................................. optimisation
-
-    def run(self, steps: int, budget: int, share: Callable[[float], float]) -> None:
-        """Train `steps` steps towards `budget` bytes; `share` maps the fraction done to reported progress."""
-        warm = bool(self.codes)
-        first_rounded = 0 if warm else int(steps * _FLOAT_SHARE)
-        rate = self.settings.rate * (0.5 if warm else 1.0)
-        aim = _AIM * budget
-        running = None
-        for i in range(steps):
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate * _schedule(i, steps)
-            if i >= first_rounded and i < _FREEZE * steps:
-                since = i - first_rounded
-                if since % _SENSE_EVERY == 0 and i < 0.8 * steps:
-                    self._sense()
-                if since % _CHECK_EVERY == 0:
-                    self._follow(aim)
-            loss = self._optimise(rounded=i >= first_rounded)
-            self.done += 1
-            if i % 10 == 9:
-                error = float(loss)
-                running = error if running is None else 0.7 * running + 0.3 * error
-                text = f"step {i + 1}/{steps}, about {-10 * math.log10(max(running, 1e-30)):.1f} dB"
-                self.context.progress.update(share((i + 1) / steps), text)
-
-    def _optimise(self, rounded: bool) -> torch.Tensor:
-        points, targets, weights = self.sampler.batch()
-        effective = self._rounded() if rounded else self.parameters
-        if rounded:
-            effective = [p.requires_grad_() for p in effective]
-        output = nn.mlp(nn.encode(points, effective[0], self.network.layout), tuple(effective[1:]))
-        squared, loss = self._loss(output, targets, weights)
-        gradients = torch.autograd.grad(loss, [p for p in effective if p.numel()])
-        found = iter(gradients)
-        for p in self.parameters:
-            # Rounding passes gradients straight through.
-            p.grad = next(found) if p.numel() else None
-        if rounded:
-            self._add_rate_gradient()
-        self.optimiser.step()
-        return squared.detach()
-
-    def _loss(
-        self, output: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        error = output - targets
-        if weights is not None:
-            error = error * weights
-        # Samples without data must not dilute the mean.
-        scale = 1.0 if weights is None else weights.numel() / max(float(weights.sum()), 1.0)
-        squared = (error * error).mean() * scale
-        loss = squared
-        if self.settings.l1:
-            loss = loss + self.settings.l1 * error.abs().mean() * scale
-        if self.settings.gradient and self.sampler.edge > 1:
-            differences = self.sampler.differences(error)
-            loss = loss + self.settings.gradient * sum((d * d).mean() for d in differences) * scale
-        return squared, loss
-
-    def _rounded(self) -> list[torch.Tensor]:
-        with torch.no_grad():
-            return [
-                torch.round(p / s).mul_(s) if p.numel() else p
-                for p, s in zip(self.parameters, self._row_steps, strict=True)
-            ]
-
-    @torch.no_grad()
-    def _add_rate_gradient(self) -> None:
-        """Gradient of ``lambda`` times code length, a Laplace density of the group's mean magnitude per parameter."""
-        samples = self.field.voxels * self.network.outputs
-        pressure = _RATE_PRESSURE * math.log(2) / 6 * (self.step / self._unit) ** 2 / samples
-        gradients = self._groups([cast(torch.Tensor, p.grad) for p in self.parameters])
-        for values, gradient, step in zip(self._groups(self.parameters), gradients, self._steps(), strict=True):
-            u = values * (1 / step)
-            size = u.abs()
-            spread = max(float(size.mean()), 0.05)
-            # u / (|u| + 0.3) is the sign, softened below half a step where rounding hides it anyway.
-            gradient.addcdiv_(u, size.add_(0.3), value=pressure / (spread * math.log(2) * step))
-
-    def _groups(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
-        layout = self.network.layout
-        levels = [parameters[0][f : f + s] for f, s in zip(layout.firsts, layout.sizes, strict=True)]
-        return levels + [
-            p for p, shape in zip(parameters[1:], self.network.shapes[1:], strict=True) if math.prod(shape)
-        ]
-
-    # .................................................................................................... quantisers
-
-    def _steps(self) -> np.ndarray:
-        return steps_of(self.step, self.codes)
-
-    def _set_step(self, step: float) -> None:
-        self.step = float(np.float32(step))
-        steps = self._steps()
-        layout = self.network.layout
-        table = np.repeat(steps[: layout.levels], layout.sizes).astype(np.float32)
-        rest = iter(steps[layout.levels :])
-        self._row_steps = [torch.from_numpy(table)[:, None].to(self.device)] + [
-            torch.tensor(next(rest) if p.numel() else 1.0, dtype=torch.float32, device=self.device)
-            for p in self.parameters[1:]
-        ]
-
-    def _sense(self) -> None:
-        """Measure sensitivities, keep the absolute step of the typical group."""
-        square = [torch.zeros_like(p) for p in self.parameters]
-        batches = 4
-        active = [p for p in self.parameters if p.numel()]
-        for _ in range(batches):
-            points, _, weights = self.sampler.batch()
-            output = nn.mlp(nn.encode(points, self.parameters[0], self.network.layout), tuple(self.parameters[1:]))
-            signs = self.sampler.signs(output.shape)
-            found = iter(torch.autograd.grad((output * (signs if weights is None else signs * weights)).sum(), active))
-            for s, p in zip(square, self.parameters, strict=True):
-                if p.numel():
-                    s.add_(next(found).square())
-        scale = self.field.voxels / (batches * self.sampler.points)
-        means = np.array([max(float(s.mean()) * scale, 1e-12) for s in self._groups(square)])
-        relative = 1 / np.sqrt(means)
-        self.codes = step_codes(relative)
-        # The coarsest group has step `self.step`; what `step` means per unit of sensitivity must not change with it.
-        unit = float(relative.max())
-        self._set_step(self.step / self._unit * unit if self.step else unit * 1e-2)
-        self._unit = unit
-
-    _unit = 1.0
-
-    def _numpy(self) -> list[np.ndarray]:
-        return [p.detach().cpu().numpy() for p in self.parameters]
-
-    def _stream(self, step: float, parameters: list[np.ndarray]) -> Encoded:
-        record = replace(self.record, step=float(np.float32(step)), codes=self.codes)
-        section = self.network.pack(parameters, steps_of(record.step, record.codes))
-        return Encoded(wire.pack(record), (section,))
-
-    def _follow(self, aim: float) -> None:
-        """Move the quantiser so that the real stream approaches `aim` bytes."""
-        parameters = self._numpy()
-        for _ in range(6):
-            size = self._stream(self.step, parameters).nbytes
-            # Bytes fall a little slower than 1/step; full correction far away, damped near.
-            factor = (size / aim) ** (1.2 if abs(math.log(size / aim)) > 0.2 else 0.6)
-            self._set_step(self.step * min(max(factor, 0.25), 4.0))
-            if abs(size / aim - 1) < 0.2:
-                break
-
-    # ........................................................................................................ results
-
-    def _candidate(self, encoded: Encoded, step: float) -> Candidate:
-        region = tuple(slice(0, n) for n in self.spec.shape[:3])
-        decoded = codec_module.HashGrid.decode(encoded, self.spec, region, 0, replace(self.context, device="cpu"))  # type: ignore[arg-type]
-        return Candidate(encoded, metrics.measure(self.field.values, decoded, self.field.mask), step)
-
-    def at_budget(self, budget: int) -> Candidate:
-        """The finest quantiser whose stream fits `budget` bytes.
-
-        Raises
-        ------
-        TargetError
-            If even the coarsest does not.
-        """
-        if not self.codes:
-            self._sense()
-        parameters = self._numpy()
-        encoded = self._stream(self.step, parameters)
-        if not 0.98 * budget <= encoded.nbytes <= budget:
-            encoded = self._bisect(budget, parameters)
-        return self._candidate(encoded, wire.unpack(HashGridRecord, encoded.params).step)
-
-    def _bisect(self, budget: int, parameters: list[np.ndarray]) -> Encoded:
-        coarse = fine = self.step
-        fit = self._stream(coarse, parameters)
-        while fit.nbytes > budget:
-            coarse *= 2
-            fit = self._stream(coarse, parameters)
-            if coarse > self.step * 2**40:
-                raise TargetError(
-                    f"{budget} bytes are less than a hash-grid network needs ({fit.nbytes} bytes)", fit.nbytes
-                )
-        best = fit
-        while self._stream(fine, parameters).nbytes <= budget and fine > self.step * 2**-16:
-            fine /= 2
-        for _ in range(30):
-            if best.nbytes >= 0.995 * budget:
-                break
-            middle = math.sqrt(coarse * fine)
-            fit = self._stream(middle, parameters)
-            if fit.nbytes <= budget:
-                coarse, best = middle, max(best, fit, key=lambda e: e.nbytes)
-            else:
-                fine = middle
-        return best
-
-    def coarsest(self, target: Target, met: Candidate) -> Candidate:
-        """The smallest stream, by the quantiser alone, that still meets `target`; `met` does."""
-        parameters = self._numpy()
-        fine, coarse = met.step, met.step * 4
-        best = met
-        for _ in range(8):
-            middle = math.sqrt(fine * coarse)
-            found = self._candidate(self._stream(middle, parameters), middle)
-            if target.met(found.quality):
-                fine, best = middle, min(best, found, key=lambda c: c.encoded.nbytes)
-            else:
-                coarse = middle
-        return best
-
-    def grown(self, record: HashGridRecord) -> Trainer:
-        """A trainer of a larger network that starts with this one's function.
-
-        Hash indices are taken modulo a power of two, so a table twice as long repeats the old one, and a level that
-        becomes dense reads the old hash; a new, finer level starts at zero.
-        """
-        old, new = self.network, codec_module.network_of(replace(record, width=self.record.width), self.spec)
-        record = replace(record, width=self.record.width)
-        if record.levels < old.layout.levels or record.log2_table < old.layout.log2_table:
-            record = replace(self.record, step=1.0, codes=b"")
-            new = old
-        table = np.zeros(new.shapes[0], np.float32)
-        before = self._numpy()
-        for level in range(old.layout.levels):
-            a = before[0][old.layout.firsts[level] : old.layout.firsts[level] + old.layout.sizes[level]]
-            b = table[new.layout.firsts[level] : new.layout.firsts[level] + new.layout.sizes[level]]
-            b[:] = _regrown(a, old, new, level)
-        first = np.zeros(new.shapes[1], np.float32)
-        first[:, : old.layout.width] = before[1]
-        extra = nn.initial_parameters(
-            new.layout, record.width, record.hidden, new.outputs, torch.Generator().manual_seed(self.context.seed + 1)
-        )
-        first[:, old.layout.width :] = extra[1].numpy()[:, old.layout.width :]
-        start = [torch.from_numpy(table), torch.from_numpy(first)] + [torch.from_numpy(p.copy()) for p in before[2:]]
-        trainer = Trainer(self.field, record, self.settings, self.context, self.device, start)
-        trainer.step, trainer._unit = self.step, self._unit
-        trainer.codes = step_codes(np.ones(len(trainer.network.groups)))
-        trainer._sense()
-        return trainer
-
-
-def _regrown(values: np.ndarray, old: Network, new: Network, level: int) -> np.ndarray:
-    """One level's table ``(entries, features)`` in the new layout."""
-    size = int(new.layout.sizes[level])
-    if old.layout.dense[level] == new.layout.dense[level]:
-        return np.resize(values, (size, values.shape[1])) if not old.layout.dense[level] else values
-    r = int(new.layout.resolutions[level])
-    vertex = np.arange(r**new.layout.dims, dtype=np.uint64)
-    index = vertex % r
-    for axis, prime in ((1, nn.PRIME_Y), (2, nn.PRIME_Z))[: new.layout.dims - 1]:
-        index ^= vertex // r**axis % r * np.uint64(prime)
-    out = np.zeros((size, values.shape[1]), np.float32)
-    out[: len(vertex)] = values[index & np.uint64(len(values) - 1)]
-    return out
-
-
-def _schedule(i: int, steps: int) -> float:
-    """Learning rate over time: warm-up, plateau, cosine to 1 %."""
-    rise = min(1.0, (i + 1) / _WARM_UP)
-    late = max(0.0, (i / steps - 0.4) / 0.6)
-    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * late)))
-
-
-def _short(value: float, tolerance: float) -> float:
-    """`value` as a float32 where that is close enough; it takes four bytes less."""
-    short = float(np.float32(value))
-    return short if abs(short - value) <= tolerance and math.isfinite(short) else value

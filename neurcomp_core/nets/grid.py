@@ -147,6 +147,17 @@ class Lattice:
         """float64 coordinates of sample indices along an axis of `shape`."""
         return (index + 0.5) / max(self.shape)
 
+    def lower_vertices(self, layout: GridLayout, level: int) -> list[np.ndarray]:
+        """Distinct lower vertices of all samples along network axes 0, 1, 2; unused ones have vertex 0."""
+        found = []
+        for axis in self.axes:
+            # Samples closer than vertices skip none: the ends tell, however long the axis is.
+            sparse = layout.scales[level] > 0.99 * max(self.shape)
+            index = np.arange(self.shape[axis]) if sparse else np.array([0, self.shape[axis] - 1])
+            lower = np.floor(self.coordinates(axis, index) * layout.scales[level] + 0.5).astype(np.int32)
+            found.append(np.unique(lower) if sparse else np.arange(lower[0], lower[1] + 1, dtype=np.int32))
+        return found + [np.zeros(1, np.int32)] * (3 - len(found))
+
     def axis_cells(self, layout: GridLayout, region: tuple[slice, slice, slice], step: int) -> list:
         """``(lower, weight)`` of `GridLayout.axis_cells` for network axes 0, 1, 2; unused ones are one sample at 0."""
         cells = [layout.axis_cells(self.coordinates(a, np.arange(region[a].start, region[a].stop, step)))

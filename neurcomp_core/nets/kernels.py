@@ -37,6 +37,8 @@ def _corner(x, y, z, resolution, size, dense):
 def encode(points, table, scales, resolutions, sizes, firsts, dense, half, out):
     """Interpolate `table` ``(entries, features)`` at `points` ``(n, 3)`` into `out` ``(levels * features, n)``."""
     n, features = points.shape[0], table.shape[1]
+    # Missing axes have no upper vertices: a dense level has no room for them.
+    up_y, up_z = np.uint32(half[1] > _NIL), np.uint32(half[2] > _NIL)
     for chunk in prange((n + _CHUNK - 1) // _CHUNK):
         first, last = chunk * _CHUNK, min(n, (chunk + 1) * _CHUNK)
         for level in range(len(scales)):
@@ -49,7 +51,7 @@ def encode(points, table, scales, resolutions, sizes, firsts, dense, half, out):
                 )
                 x, y, z = np.uint32(px), np.uint32(py), np.uint32(pz)
                 u, v, w = px - np.float32(x), py - np.float32(y), pz - np.float32(z)
-                x1, y1, z1 = x + _U1, y + _U1, z + _U1
+                x1, y1, z1 = x + _U1, y + up_y, z + up_z
                 a = (_ONE - v) * (_ONE - w)
                 b = v * (_ONE - w)
                 c = (_ONE - v) * w
@@ -75,13 +77,14 @@ def encode_backward(points, upstream, scales, resolutions, sizes, firsts, dense,
     One thread owns a level, so sums have one order whatever the number of threads.
     """
     n, features = points.shape[0], gradient.shape[1]
+    up_y, up_z = np.uint32(half[1] > _NIL), np.uint32(half[2] > _NIL)
     for level in prange(len(scales)):
         scale, r, size, o, flat = scales[level], resolutions[level], sizes[level], firsts[level], dense[level]
         for i in range(n):
             px, py, pz = points[i, 0] * scale + half[0], points[i, 1] * scale + half[1], points[i, 2] * scale + half[2]
             x, y, z = np.uint32(px), np.uint32(py), np.uint32(pz)
             u, v, w = px - np.float32(x), py - np.float32(y), pz - np.float32(z)
-            x1, y1, z1 = x + _U1, y + _U1, z + _U1
+            x1, y1, z1 = x + _U1, y + up_y, z + up_z
             a = (_ONE - v) * (_ONE - w)
             b = v * (_ONE - w)
             c = (_ONE - v) * w
@@ -234,10 +237,13 @@ def mlp_backward(x, upstream, w_in, w_hidden, w_out, t_in, t_hidden, t_out, dx, 
 
 
 @njit(cache=True, fastmath=_EXACT)
-def _lattice_plane(table, resolution, size, first, dense, z, weight, x0, y0, plane):
-    """Vertices ``[y0, y0 + ny) x [x0, x0 + nx)`` of layers z and z + 1, blended: `plane` ``(ny, features, nx)``."""
+def _lattice_plane(table, resolution, size, first, dense, z, weight, x0, y0, last, plane):
+    """Vertices ``[y0, y0 + ny) x [x0, x0 + nx)`` of layers z and z + 1, blended: `plane` ``(ny, features, nx)``.
+
+    Rows beyond `last` repeat it.
+    """
     for j in range(plane.shape[0]):
-        y = np.uint32(y0 + j)
+        y = np.uint32(y0 + min(j, last))
         for i in range(plane.shape[2]):
             x = np.uint32(x0 + i)
             low = first + _corner(x, y, z, resolution, size, dense)
@@ -282,9 +288,11 @@ def decode_lattice(
         hidden = np.empty((w_hidden.shape[0] + 1, w_in.shape[0], BLOCK), np.float32)
         for level in range(levels):
             plane = planes[starts[level] : starts[level] + vx[level] * vy[level] * features]
+            # An upper row of weight zero may lie outside the level; a missing axis has nothing else.
+            last = vy[level] - 1 - (wy[level, height - 1] == _NIL)
             _lattice_plane(
                 table, resolutions[level], sizes[level], firsts[level], dense[level], np.uint32(lz[level, k]),
-                wz[level, k], lx[level, 0], ly[level, 0], plane.reshape(vy[level], features, vx[level]),
+                wz[level, k], lx[level, 0], ly[level, 0], last, plane.reshape(vy[level], features, vx[level]),
             )  # fmt: skip
         for top in range(0, height, rows):
             lines = min(rows, height - top)

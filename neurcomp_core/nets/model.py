@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from neurcomp_core.coding.weights import Group, decode_groups, encode_groups
+from neurcomp_core.coding.weights import LIMIT, Group, decode_groups, encode_groups
 from neurcomp_core.field import Region
 from neurcomp_core.nets import kernels
 from neurcomp_core.nets.grid import GridLayout, Lattice
@@ -19,6 +20,8 @@ _ROOTS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
 #: A level with more vertices than this many times its table is taken to use every entry.
 _CERTAIN = 8
 _ROWS = 4096
+#: Samples per axis that one call of the kernel decodes.
+_LONGEST = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Network:
 
     def _reachable(self, level: int) -> np.ndarray | None:
         layout = self.layout
-        lower = [np.unique(cells[0][level]) for cells in self.lattice.axis_cells(layout, _whole(self.lattice), 1)]
+        lower = self.lattice.lower_vertices(layout, level)
         corners = [np.unique(np.concatenate([a, a + 1])) if d < layout.dims else a for d, a in enumerate(lower)]
         vertices = math.prod(len(c) for c in corners)
         if not layout.dense[level] and vertices > _CERTAIN * int(layout.sizes[level]):
@@ -96,7 +99,9 @@ class Network:
     def pack(self, parameters: Sequence[np.ndarray], steps: np.ndarray) -> bytes:
         """Stream of the parameters, each rounded to a multiple of its group's step."""
         groups = zip(self.split(parameters), steps, strict=True)
-        return encode_groups([np.rint(p / step).astype(np.int64) for p, step in groups], self.groups)
+        # A budget may allow finer steps than the coder; the values at its end are then merely less exact.
+        symbols = [np.rint(p / step).clip(1 - LIMIT, LIMIT - 1).astype(np.int64) for p, step in groups]
+        return encode_groups(symbols, self.groups)
 
     def unpack(self, data: bytes, steps: np.ndarray) -> list[np.ndarray]:
         """Float32 parameters of a stream; raises FormatError if it is not one of this network."""
@@ -105,6 +110,8 @@ class Network:
 
     def evaluate(self, parameters: Sequence[np.ndarray], region: Region, step: int) -> np.ndarray:
         """Outputs ``(outputs, z, y, x)`` at every `step`-th sample of a region of the lattice."""
+        if max(r.stop - r.start for r in region) > _LONGEST * step:
+            return self._evaluate_parts(parameters, region, step)
         axes = self.lattice.axes
         counts = [len(range(r.start, r.stop, step)) for r in region]
         # Network axes 0, 1, 2 are the lattice's axes of more than one sample, fastest first.
@@ -120,6 +127,19 @@ class Network:
         )
         return out.reshape(self.outputs, *counts)
 
+    def _evaluate_parts(self, parameters: Sequence[np.ndarray], region: Region, step: int) -> np.ndarray:
+        """`evaluate` where an axis is long: the kernel's tables per axis would outgrow its result."""
+        out = np.empty((self.outputs, *(len(range(r.start, r.stop, step)) for r in region)), np.float32)
+        starts = [range(0, n, _LONGEST) for n in out.shape[1:]]
+        for corner in itertools.product(*starts):
+            part = tuple(
+                slice(r.start + c * step, min(r.start + (c + _LONGEST) * step, r.stop))
+                for r, c in zip(region, corner, strict=True)
+            )
+            box = tuple(slice(c, c + _LONGEST) for c in corner)
+            out[(slice(None), *box)] = self.evaluate(parameters, part, step)  # type: ignore[arg-type]
+        return out
+
 
 def steps_of(step: float, codes: bytes) -> np.ndarray:
     """Quantiser step per group: ``step / 2**(code / 4)``, float64, the same on every machine."""
@@ -129,7 +149,3 @@ def steps_of(step: float, codes: bytes) -> np.ndarray:
 def step_codes(relative: np.ndarray) -> bytes:
     """Codes of `steps_of` for steps proportional to `relative`, the largest of which gets code 0."""
     return bytes(np.clip(np.rint(4 * np.log2(relative.max() / relative)), 0, 255).astype(np.uint8))
-
-
-def _whole(lattice: Lattice) -> Region:
-    return tuple(slice(0, n) for n in lattice.shape)  # type: ignore[return-value]

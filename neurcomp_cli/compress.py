@@ -1,0 +1,224 @@
+"""``neurcomp compress``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neurcomp_cli import options, report
+from neurcomp_cli.console import working
+from neurcomp_cli.volumes import NVC, Reading, check_writable, is_compressed, load, open_compressed
+from neurcomp_core import metrics
+from neurcomp_core.codec import Codec, Context, codec_by_name, usable_cpus
+from neurcomp_core.errors import InputError, Interrupted, NeurCompError
+from neurcomp_core.field import Field
+from neurcomp_core.files import atomic_write
+from neurcomp_core.pipeline import Compressed
+from neurcomp_core.pipeline import compress as compress_fields
+from neurcomp_core.target import Target
+
+_TARGET = "Target: exactly one of"
+_CODEC = "Codec"
+_RUN = "Run"
+_EXAMPLES = (
+    "neurcomp compress flow.vti --ratio 100",
+    "neurcomp compress flow.vti --psnr 50 --array pressure -o p.nvc",
+    "neurcomp compress ct.nrrd --max-error 2 --preset small",
+    "neurcomp compress a.raw --dims 256,256,128 --dtype uint8 --bytes 100000",
+    "neurcomp compress run/*.vti --ratio 200 --time-limit 600 -o small/",
+)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What holds for all files of one command."""
+
+    target: Target
+    codec: Codec
+    arrays: Sequence[str] | None
+    reading: Reading
+    device: str
+    threads: int
+    seed: int
+    time_limit: float | None
+    keep_best: bool
+    silent: bool
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    options.add(app, compress, *_EXAMPLES)
+
+
+def compress(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Volume files.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="OUT", help="File to write, or a folder; beside the input by default."),
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Raw bytes / file bytes; 97-100 % used.", rich_help_panel=_TARGET)
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--bytes", help="Bytes of the file; 97-100 % used.", rich_help_panel=_TARGET)
+    ] = None,
+    psnr: Annotated[
+        float | None, typer.Option(help="At least so many dB, peak = max - min.", rich_help_panel=_TARGET)
+    ] = None,
+    max_error: Annotated[
+        float | None, typer.Option(help="No sample off by more, in the data's units.", rich_help_panel=_TARGET)
+    ] = None,
+    relative_error: Annotated[
+        float | None, typer.Option(help="No sample off by more than this times the range.", rich_help_panel=_TARGET)
+    ] = None,
+    arrays: options.Arrays = None,
+    codec: Annotated[
+        str, typer.Option(metavar="NAME", help="See `neurcomp codecs`.", rich_help_panel=_CODEC)
+    ] = "hashgrid",
+    preset: Annotated[
+        str, typer.Option(metavar="fast|balanced|small", help="Speed or size.", rich_help_panel=_CODEC)
+    ] = "balanced",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Codec parameter; repeatable.", rich_help_panel=_CODEC),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same bytes.", rich_help_panel=_RUN)
+    ] = 0,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="SECONDS", help="Per file; then exit with 3.", rich_help_panel=_RUN),
+    ] = None,
+    keep_best: Annotated[
+        bool,
+        typer.Option(
+            "--keep-best",
+            help="When stopped by Ctrl-C or the time limit, write the best so far.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    dims: options.Dims = None,
+    dtype: options.Dtype = None,
+    dataset: options.Dataset = None,
+    fill_value: options.FillValue = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compress volume files to a size or a quality, each into a .nvc file.
+
+    The file is decoded and measured before it is written: a target is met or the command fails and says what can be
+    reached. All numeric arrays are taken. A size is that of the whole file, a quality holds for each array.
+
+    Ctrl-C stops a run; nothing is written then, or with --keep-best the best so far.
+    """
+    chosen = codec_by_name(codec)
+    job = _Job(
+        options.target_of(ratio, size, psnr, max_error, relative_error),
+        chosen.from_preset(preset, **options.settings_of(chosen, settings)),
+        arrays,
+        Reading(dims, dtype, dataset, fill_value),
+        device,
+        threads or usable_cpus(),
+        seed,
+        time_limit,
+        keep_best,
+        quiet,
+    )
+    outputs = _outputs(inputs, out, force)
+    done: list[dict[str, Any]] = []
+    try:
+        for source, target in zip(inputs, outputs, strict=True):
+            start = time.perf_counter()
+            fields = load(source, job.arrays, job.reading)
+            try:
+                result = _run(source, target, fields, job)
+            except NeurCompError as error:
+                # With many files, which one it was matters more than anything else.
+                if len(inputs) > 1:
+                    error.args = (f"{source}: {error}", *error.args[1:])
+                raise
+            done.append(_record(source, target, fields, result, time.perf_counter() - start))
+            if not quiet and not as_json:
+                _show(target, fields, result)
+    finally:
+        # Also when a later file failed: what was written before it exists.
+        if as_json and done:
+            report.print_json({"files": done})
+
+
+def _outputs(inputs: Sequence[Path], out: Path | None, force: bool) -> list[Path]:
+    if len(inputs) > 1 and out is not None and not out.is_dir():
+        raise InputError(f"-o {out}: {len(inputs)} inputs give as many files; give a folder that exists")
+    found: dict[Path, Path] = {}
+    for source in inputs:
+        if is_compressed(source):
+            raise InputError(f"'{source}' is compressed already; decompress it first to compress it in another way")
+        target = options.path_for(source, out, NVC)
+        if not is_compressed(target):
+            raise InputError(f"-o {target}: expected a name that ends in {NVC}")
+        if target in found:
+            raise InputError(f"'{found[target]}' and '{source}' would both become '{target}'; give them one by one")
+        check_writable(target, force)
+        found[target] = source
+    return list(found)
+
+
+def _run(source: Path, target: Path, fields: list[Field], job: _Job) -> Compressed:
+    title = f"compressing {source.name}"
+    with working(title, quiet=job.silent, time_limit=job.time_limit, hands_over=True) as progress:
+        context = Context(job.device, job.threads, job.seed, progress)
+        try:
+            result = compress_fields(fields, job.target, job.codec, context)
+        except Interrupted as stop:
+            raise type(stop)(f"{stop}; {_keep(stop.best, target, job)}", stop.best) from stop
+    atomic_write(target, result.data)
+    return result
+
+
+def _keep(best: object, target: Path, job: _Job) -> str:
+    """Write the best so far if that was asked for; what became of it."""
+    if not job.keep_best:
+        return "nothing was written (--keep-best writes the best so far)"
+    if not isinstance(best, bytes):
+        return "nothing was written, as there is no complete result yet"
+    atomic_write(target, best)
+    file = open_compressed(target)
+    raw = sum(file.spec(i).nbytes for i in range(len(file)))
+    psnr = file.header.arrays[0].psnr
+    reached = "" if psnr is None else f", PSNR {psnr:.2f} dB"
+    return (
+        f"the best so far is in '{target}': {len(best)} bytes, ratio {metrics.ratio(raw, len(best)):.4g}{reached}, "
+        f"which is not a finished {job.target}"
+    )
+
+
+def _record(source: Path, target: Path, fields: list[Field], result: Compressed, seconds: float) -> dict[str, Any]:
+    raw = sum(f.nbytes for f in fields)
+    return {
+        "input": str(source),
+        "output": str(target),
+        "raw_bytes": raw,
+        "file_bytes": len(result.data),
+        "ratio": metrics.ratio(raw, len(result.data)),
+        "bits_per_voxel": metrics.bits_per_voxel(len(result.data), sum(f.voxels for f in fields)),
+        "seconds": round(seconds, 3),
+        "arrays": [report.array_json(f, r) for f, r in zip(fields, result.reports, strict=True)],
+    }
+
+
+def _show(target: Path, fields: list[Field], result: Compressed) -> None:
+    report.compressed_table(fields, result.reports)
+    raw = sum(f.nbytes for f in fields)
+    size = len(result.data)
+    report.line(
+        f"{target}: {report.whole(size)} bytes of {report.whole(raw)}, ratio {report.number(metrics.ratio(raw, size))}"
+    )
+    report.note(f"{report.PSNR}; {report.RATIO}.")

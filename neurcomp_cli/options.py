@@ -1,0 +1,187 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from neurcomp_cli.console import reporting
+from neurcomp_core.codec import Codec
+from neurcomp_core.errors import InputError
+from neurcomp_core.field import Region
+from neurcomp_core.target import Bytes, MaxError, Psnr, Ratio, RelativeError, Target
+
+_READING = "Reading files without a full header"
+
+Arrays = Annotated[list[str] | None, typer.Option("--array", metavar="NAME", help="Only this array; repeatable.")]
+Dims = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y,Z", help="Raw files: samples along x, y, z (,components).", rich_help_panel=_READING),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="TYPE", help="Raw files: float32, uint8, >i2 (big-endian) …", rich_help_panel=_READING),
+]
+Dataset = Annotated[
+    str | None, typer.Option(metavar="/PATH", help="HDF5 files: the dataset to read.", rich_help_panel=_READING)
+]
+FillValue = Annotated[
+    float | None,
+    typer.Option(metavar="VALUE", help="Samples of this value are no data.", rich_help_panel=_READING),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an output file that exists.")]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads; all by default.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto takes CUDA if present.")]
+
+
+def add(app: typer.Typer, command: Callable[..., None], *examples: str, **settings: Any) -> None:
+    """Register a command: its docstring is the help, which ends with `examples`, one per line.
+
+    `settings` are ``typer.Typer.command``'s.
+    """
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    # The terminal wraps the help, not the source code.
+    text = [" ".join(p.split()) for p in paragraphs]
+    if examples:
+        # \b keeps the lines that follow as they are; in an epilog, older typer would join them.
+        text.append("\n".join(["\b", "Examples:", *(f"  {line}" for line in examples)]))
+    app.command(help="\n\n".join(text), **settings)(reporting(command))
+
+
+def whole_numbers(text: str, option: str, count: range) -> tuple[int, ...]:
+    """Positive whole numbers separated by commas or ``x``.
+
+    Raises
+    ------
+    InputError
+        If they are not, or not as many as `count` allows.
+    """
+    parts = text.lower().replace("x", ",").split(",")
+    if len(parts) not in count or not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+        many = f"{count.start} to {count.stop - 1}" if len(count) > 1 else f"{count.start}"
+        raise InputError(f"{option}: expected {many} positive whole numbers like 64,64,32, got '{text}'")
+    return tuple(int(p) for p in parts)
+
+
+def target_of(
+    ratio: float | None, size: int | None, psnr: float | None, max_error: float | None, relative_error: float | None
+) -> Target:
+    """The one target a user gave.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one.
+    """
+    given = (
+        (Ratio, "--ratio", ratio),
+        (Bytes, "--bytes", size),
+        (Psnr, "--psnr", psnr),
+        (MaxError, "--max-error", max_error),
+        (RelativeError, "--relative-error", relative_error),
+    )
+    chosen = [(kind, value) for kind, _, value in given if value is not None]
+    if len(chosen) != 1:
+        got = " and ".join(name for _, name, value in given if value is not None) or "none"
+        raise InputError(
+            f"give exactly one target of {', '.join(name for _, name, _ in given[:-1])} or {given[-1][1]}; got {got}"
+        )
+    kind, value = chosen[0]
+    return kind(value)
+
+
+def settings_of(codec: type[Codec], texts: list[str] | None) -> dict[str, Any]:
+    """Codec parameters from ``key=value`` texts, in the types the codec's dataclass declares.
+
+    Raises
+    ------
+    InputError
+        If a text has no ``=``, names no parameter, or its value is of another type.
+    """
+    hints = get_type_hints(codec)
+    known = {f.name: hints[f.name] for f in fields(codec)}
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set: expected KEY=VALUE like steps=3000, got '{text}'")
+        if name not in known:
+            listing = ", ".join(known) or "none at all"
+            raise InputError(f"--set: codec {codec.name} has no parameter '{name}'; it has: {listing}")
+        found[name] = _parse(value, known[name], name)
+    return found
+
+
+def _parse(text: str, hint: Any, name: str) -> Any:
+    types = get_args(hint) or (hint,)
+    if type(None) in types and text.lower() in ("none", "auto"):
+        return None
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    for kind, what in ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "a text")):
+        if kind not in types:
+            continue
+        try:
+            if kind is bool:
+                return words[text.lower()]
+            if kind is int and float in types and not text.lstrip("+-").isdecimal():
+                continue
+            return kind(text)
+        except (ValueError, KeyError):
+            raise InputError(f"--set {name}: expected {what}, got '{text}'") from None
+    raise InputError(f"--set {name}: this parameter cannot be set from the command line")
+
+
+def region_of(text: str, shape: tuple[int, ...]) -> Region:
+    """The box z, y, x that ``x0:x1,y0:y1,z0:z1`` means in an array of `shape` (z, y, x).
+
+    Samples are counted from 0, the last one is not included, ``:`` is the whole axis and a single number one layer.
+
+    Raises
+    ------
+    InputError
+        If the text is no box, or the box is empty or reaches outside.
+    """
+    parts = [p.strip() for p in text.split(",")]
+    if len(parts) != 3:
+        raise InputError(f"--region: expected x0:x1,y0:y1,z0:z1 like 0:32,:,10:20, got '{text}'")
+    box = []
+    for part, axis, n in zip(parts, "xyz", shape[2::-1], strict=True):
+        low, colon, high = part.partition(":")
+        try:
+            start = int(low or 0)
+            stop = int(high or n) if colon else start + 1
+        except ValueError:
+            raise InputError(f"--region: {axis}: expected first:end like 10:20, got '{part}'") from None
+        if (not colon and not low) or not 0 <= start < stop <= n:
+            raise InputError(f"--region: {axis}: expected first:end within 0:{n} and not empty, got '{part}'")
+        box.append(slice(start, stop))
+    return box[2], box[1], box[0]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers separated by commas.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    try:
+        return [float(p) for p in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option}: expected numbers like 2,4,8, got '{text}'") from None
+
+
+def path_for(source: Path, out: Path | None, suffix: str) -> Path:
+    """Where a result of `source` goes: `out`, a file in the folder `out`, or beside `source`."""
+    name = source.name[:-7] if source.name.lower().endswith(".nii.gz") else source.stem
+    if out is None:
+        return source.with_name(name + suffix)
+    return out / (name + suffix) if out.is_dir() else out
