@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from rich import box
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -56,7 +57,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | 
         grid.add_column(name, justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    stdout().print(grid)
+    console = stdout()
+    # A terminal too narrow wraps the lines; rich would rather leave out words.
+    needed = Measurement.get(console, console.options.update(max_width=10_000), grid).maximum
+    console.width = max(console.width, needed)
+    console.print(grid)
 
 
 def line(text: str) -> None:

@@ -20,6 +20,8 @@ from neurcomp_core.target import BUDGET_FLOOR, Bytes, MaxError, RelativeError, T
 
 #: Bytes a header may still grow by once a stream's length and measured figures are known.
 _SLACK = 4
+#: Of a size for several arrays, even the smallest array may take this much.
+_LEAST = 160
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,21 @@ def compress(
     total = target.budget(raw)
     shared, grid_index = _geometries(fields)
     overhead = len(container.dumps(Header(shared, ()), ()))
-    coded: list[_Coded] = []
-    done = 0
-    for field, grid in zip(fields, grid_index, strict=True):
-        context.progress.within(done / raw, (done + field.nbytes) / raw)
-        budget = None if total is None else int((total - overhead) * field.nbytes / raw) - _SLACK
+    done: dict[int, _Coded] = {}
+    left_bytes, left_raw = (total or 0) - overhead, raw
+    # Small arrays first: what they leave of their share, or need beyond it, is the larger ones' to take or give.
+    for i in sorted(range(len(fields)), key=lambda i: fields[i].nbytes):
+        field, grid = fields[i], grid_index[i]
+        context.progress.within(1 - left_raw / raw, 1 - (left_raw - field.nbytes) / raw)
+        share = max(int(left_bytes * field.nbytes / left_raw), min(_LEAST, left_bytes)) - _SLACK
         try:
-            coded.append(_compress_one(field, grid, chosen, target, budget, context))
+            done[i] = _compress_one(field, grid, chosen, target, None if total is None else share, context)
         except Interrupted as stop:
-            best = _finish_interrupted(stop, coded, field, grid, chosen, shared)
+            best = _finish_interrupted(stop, [done[k] for k in sorted(done)], field, grid, chosen, shared)
             raise type(stop)(f"array '{field.name}': {stop}", best) from stop
-        done += field.nbytes
+        left_bytes -= _bytes_of(done[i])
+        left_raw -= field.nbytes
+    coded = [done[i] for i in range(len(fields))]
     header = Header(shared, tuple(c.record for c in coded))
     data = container.dumps(header, [s for c in coded for s in c.sections])
     context.progress.within(0, 1)

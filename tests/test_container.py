@@ -217,12 +217,12 @@ def special_fields() -> dict[str, Field]:
         "nan-payloads": Field(values),
         "palette-overflow": Field(many, mask=covered),
         "vector-components": Field(vectors, mask=holes),
-        "vector-samples": Field(vectors, mask=holes.any(axis=3)),
-        "fill-integers": Field(counts, mask=counts == -32768),
+        "vector-samples": Field(vectors, mask=np.asarray(holes.any(axis=3))),
+        "fill-integers": Field(counts, mask=np.equal(counts, -32768)),
         "widest-integers": Field(wide, mask=np.equal(wide, 3)),
-        "mostly-masked": Field(late, mask=late == -999),
+        "mostly-masked": Field(late, mask=np.equal(late, -999)),
         "component-without-data": Field(empty),
-        "one-sample-left": Field(late, mask=np.arange(late.size).reshape(late.shape) != 1000),
+        "one-sample-left": Field(late, mask=np.not_equal(np.arange(late.size).reshape(late.shape), 1000)),
     }
 
 

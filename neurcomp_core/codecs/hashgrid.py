@@ -23,7 +23,7 @@ from neurcomp_core.field import Field, Region
 from neurcomp_core.target import Target
 
 #: Most parameters a byte of stream may stand for; keeps a small file from asking for a large allocation.
-DENSITY = 1024
+DENSITY = 256
 
 
 @dataclass(frozen=True)

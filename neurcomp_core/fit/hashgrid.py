@@ -19,6 +19,7 @@ from neurcomp_core.target import Bytes, MaxError, Target
 if TYPE_CHECKING:
     from neurcomp_core.codecs.hashgrid import HashGrid
 
+_FINEST = 1.25  # vertices per axis of the finest level, of those that would give one vertex per bit
 _ROUNDS = 10  # of a search for a quality
 _OVERSHOOT = 2.0  # dB over the target that are worth training a smaller network for
 
@@ -61,8 +62,8 @@ def _so_far(trainer: Trainer, budget: int) -> Encoded | None:
 
 
 def _fit_quality(field: Field, target: Target, settings: HashGrid, context: Context, device: torch.device) -> Encoded:
-    """Train at growing sizes, each from the last one's parameters, until the target is met; then coarsen to meet it
-    just so, and once more at that size where that was far off.
+    """Train at growing sizes, each from the last one's parameters, until the target is met, then coarsen to meet it
+    just so; or, where the first size was too large, anew at smaller ones until the target is missed.
     """
     goal = _decibels_of(target, field)
     budget: int | None = max(400, int(field.voxels * field.components * 0.02))
@@ -83,10 +84,12 @@ def _fit_quality(field: Field, target: Target, settings: HashGrid, context: Cont
             if target.met(found.quality):
                 found = trainer.coarsest(target, found)
                 smallest = min(smallest or found, found, key=lambda c: c.encoded.nbytes)
+            elif smallest is not None:
+                return smallest.encoded
             if smallest is not None:
-                if number > 0 or reached - goal < _OVERSHOOT:
+                if reached - goal < _OVERSHOOT:
                     return smallest.encoded
-                budget = max(64, int(0.9 * smallest.encoded.nbytes))
+                budget = min(int(0.9 * smallest.encoded.nbytes), _smaller_budget(budget, reached - goal))
                 trainer = Trainer(field, shape_for(field, budget, settings), settings, context, device)
                 continue
             budget = _next_budget(history, goal, ceiling)
@@ -97,6 +100,8 @@ def _fit_quality(field: Field, target: Target, settings: HashGrid, context: Cont
     except Interrupted as stop:
         kept = smallest or best
         raise type(stop)(str(stop), kept.encoded if kept else _so_far(trainer, budget or ceiling)) from stop
+    if smallest is not None:
+        return smallest.encoded
     assert best is not None
     shown = f"a PSNR of {best.quality.psnr:.2f} dB and a largest error of {best.quality.max_error:g}"
     raise TargetError(
@@ -119,6 +124,11 @@ def _next_budget(history: list[tuple[int, float]], goal: float, ceiling: int) ->
     return following if following <= ceiling else None
 
 
+def _smaller_budget(budget: int, excess: float) -> int:
+    """Size to try where `budget` bytes gave `excess` decibels too many; at small sizes an octave is worth 4 dB."""
+    return max(64, int(budget / 2 ** min(excess / 4, 3.0)))
+
+
 def _decibels(target: Target, quality: metrics.Quality) -> float:
     error = quality.max_error if isinstance(target, MaxError) else quality.rmse
     return metrics.psnr(quality.range, error)
@@ -134,24 +144,22 @@ def _decibels_of(target: Target, field: Field) -> float:
 def shape_for(field: Field, budget: int, settings: HashGrid) -> HashGridRecord:
     """Network for a stream of `budget` bytes: as large as its bits can feed, see docs/hashgrid.md for the measurements.
 
-    The table has about an entry per seven bits, the finest level about a vertex per bit, and never finer than samples.
+    The table has about an entry per seven bits, the finest level about two vertices per bit, and never finer than
+    samples.
     """
     bits = 8 * budget
-    dims = sum(n > 1 for n in field.values.shape[:3]) or 1
-    longest = max(field.values.shape[:3])
     log2_table = settings.log2_table or min(max(round(math.log2(bits / 7)), 6), 22)
     width = settings.width or (8 if budget < 1500 else 16 if budget < 6000 else 32 if budget < 100_000 else 64)
+    longest = max(field.values.shape[:3])
     base = min(settings.base, max(2, longest))
     # Vertices count only where there are samples.
-    vertices = np.prod([n / longest for n in field.values.shape[:3] if n > 1])
-    levels = settings.levels or 1
-    if settings.levels is None:
-        resolution = float(base)
-        while levels < 24 and resolution * settings.growth < longest and vertices * resolution**dims < bits:
-            resolution *= settings.growth
-            levels += 1
+    sides = [n / longest for n in field.values.shape[:3] if n > 1]
+    finest = min(_FINEST * (bits / math.prod(sides)) ** (1 / max(len(sides), 1)), longest)
+    octaves = max(math.log(finest / base), 0.0) / math.log(settings.growth)
+    levels = settings.levels or min(1 + math.ceil(octaves - 0.25), 24)
+    growth = (finest / base) ** (1 / (levels - 1)) if levels > 1 and finest > base else settings.growth
     while log2_table > 4 and (settings.features << log2_table) * levels > DENSITY * budget:
         log2_table -= 1
     return HashGridRecord(
-        log2_table, levels, settings.features, base, float(np.float32(settings.growth)), width, settings.hidden
+        log2_table, levels, settings.features, base, float(np.float32(growth)), width, settings.hidden
     )

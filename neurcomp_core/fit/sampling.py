@@ -17,6 +17,8 @@ class BlockSampler:
     ----------
     values : ndarray
         ``(z, y, x[, c])``.
+    lattice : Lattice
+        Where the samples lie for the network.
     mask : ndarray of bool, optional
         True where a sample takes no part; shape of `values` or ``(z, y, x)``.
     centre, scale : float
@@ -30,6 +32,7 @@ class BlockSampler:
     def __init__(
         self,
         values: np.ndarray,
+        lattice: Lattice,
         mask: np.ndarray | None,
         centre: float,
         scale: float,
@@ -39,10 +42,9 @@ class BlockSampler:
         device: torch.device,
     ) -> None:
         shape = values.shape[:3]
-        lattice = Lattice(shape)  # type: ignore[arg-type]
         self.edge = edge
         self._cube = [min(edge, n) for n in shape]
-        self._shape, self._longest, self._axes = shape, max(shape), lattice.axes
+        self._shape, self._lattice = shape, lattice
         self._generator, self._device = generator, device
         self._blocks = max(1, round(size / int(np.prod(self._cube))))
         self._flat = self._normalised(values, centre, scale).to(device)
@@ -81,20 +83,22 @@ class BlockSampler:
         weights : Tensor or None
             ``(c, n)``: 1 for data, 0 for masked samples; None if there is no mask.
         """
-        starts = torch.stack(
-            [
-                torch.randint(0, n - c + 1, (self._blocks,), generator=self._generator)
-                for n, c in zip(self._shape, self._cube, strict=True)
-            ],
-            dim=-1,
-        ).to(self._device)
+        starts = [self._starts(n, c) for n, c in zip(self._shape, self._cube, strict=True)]
+        starts = torch.stack(starts, dim=-1).to(self._device)
         index = (starts[:, None, :] + self._offsets).reshape(-1, 3)
         row = (index[:, 0] * self._shape[1] + index[:, 1]) * self._shape[2] + index[:, 2]
         points = torch.zeros(len(row), 3, device=self._device)
-        for column, axis in enumerate(self._axes):
-            points[:, column] = (index[:, axis] + 0.5) / self._longest
+        for column, axis in enumerate(self._lattice.axes):
+            points[:, column] = self._lattice.coordinates(axis, index[:, axis])
         targets = self._flat[row].t()
         return points, targets, None if self._weights is None else self._weights[row].t()
+
+    def _starts(self, length: int, edge: int) -> torch.Tensor:
+        """Corners along one axis of a tiling with random phase: every sample is as likely, those at the ends too."""
+        phase = int(torch.randint(0, edge, (1,), generator=self._generator))
+        tiles = (length - 1 + phase) // edge + 1
+        corner = torch.randint(0, tiles, (self._blocks,), generator=self._generator) * edge - phase
+        return corner.clamp(0, length - edge)
 
     def signs(self, shape: torch.Size) -> torch.Tensor:
         """Random +1 and -1."""

@@ -85,7 +85,15 @@ class Trainer:
         self.network: Network = codec_module.network_of(self.record, self.spec)
         generator = torch.Generator().manual_seed(context.seed)
         self.sampler = BlockSampler(
-            field.values, field.mask, centre, scale, settings.block, settings.batch, generator, device
+            field.values,
+            self.network.lattice,
+            field.mask,
+            centre,
+            scale,
+            settings.block,
+            settings.batch,
+            generator,
+            device,
         )
         if parameters is None:
             parameters = nn.initial_parameters(
@@ -310,12 +318,17 @@ class Trainer:
         best = met
         for _ in range(8):
             middle = math.sqrt(fine * coarse)
-            found = self._candidate(self._stream(middle, parameters), middle)
-            if target.met(found.quality):
+            encoded = self._stream(middle, parameters)
+            found = self._candidate(encoded, middle) if self._plausible(encoded) else None
+            if found and target.met(found.quality):
                 fine, best = middle, min(best, found, key=lambda c: c.encoded.nbytes)
             else:
                 coarse = middle
         return best
+
+    def _plausible(self, encoded: Encoded) -> bool:
+        """Whether readers take so many parameters from so short a stream."""
+        return self.network.parameters <= codec_module.DENSITY * len(encoded.sections[0])
 
     def grown(self, record: HashGridRecord) -> Trainer:
         """A trainer of a larger network that starts with this one's function.

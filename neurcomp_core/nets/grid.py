@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -123,7 +124,9 @@ class Lattice:
     """Where the samples of an array lie in the unit cube of the network.
 
     The longest axis spans [0, 1] with samples in the middle of equal cells; the others keep their proportion. Axes of
-    one sample are left out, the rest keep their order x, y, z.
+    one sample are left out, the rest keep their order x, y, z. The outermost cells of a densely indexed level share
+    their upper vertices with the next row's first ones, as tiny-cuda-nn's index has it; a lattice kept clear of that
+    measured slightly worse.
 
     Attributes
     ----------
@@ -143,8 +146,8 @@ class Lattice:
         """Coordinates per sample."""
         return len(self.axes)
 
-    def coordinates(self, axis: int, index: np.ndarray) -> np.ndarray:
-        """float64 coordinates of sample indices along an axis of `shape`."""
+    def coordinates(self, axis: int, index: Any) -> Any:
+        """Coordinates of sample indices (ndarray or Tensor) along an axis of `shape`."""
         return (index + 0.5) / max(self.shape)
 
     def lower_vertices(self, layout: GridLayout, level: int) -> list[np.ndarray]:
