@@ -1,0 +1,126 @@
+"""Make the pictures of paraview.md again: the real window, on a virtual screen. Needs ParaView, xvfb-run and Pillow.
+
+python docs/make_screenshots.py [NAME ...]
+"""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+IMAGES = Path(__file__).parent / "images"
+SIZE = (1280, 800)
+PATIENCE = 240.0
+
+START = """
+from paraview.simple import *
+view = GetActiveViewOrCreate("RenderView")
+flow = OpenDataFile("flow.vti")
+RenameSource("flow", flow)
+def look(data, view):
+    display = Show(data, view)
+    display.SetRepresentationType("Volume")
+    ColorBy(display, ("POINTS", "vorticity_magnitude"))
+    display.SetScalarBarVisibility(view, False)
+    return display
+look(flow, view)
+view.ResetActiveCameraToNegativeZ()
+GetActiveCamera().Azimuth(30)
+GetActiveCamera().Elevation(25)
+ResetCamera(view)
+"""
+COMPRESS = """
+Hide(flow, view)
+compressed = NeuralCompress(registrationName="compressed", Input=flow, Ratio=50, Preset="fast")
+look(compressed, view)
+SetActiveSource(compressed)
+Render()
+"""
+SPLIT = """
+Show(flow, view)
+other = CreateRenderView()
+AssignViewToLayout(other, GetLayout(view), GetLayout(view).SplitHorizontal(0, 0.5) + 1)
+Hide(compressed, view)
+look(compressed, other)
+for name in ("CameraPosition", "CameraFocalPoint", "CameraViewUp"):
+    setattr(other, name, list(getattr(view, name)))
+other.CameraParallelScale = view.CameraParallelScale
+AddCameraLink(view, other, "both")
+for shown, text in ((view, "original"), (other, "decoded, 50 : 1")):
+    label = Text(registrationName=text, Text=text)
+    Show(label, shown).WindowLocation = "Lower Center"
+SetActiveSource(compressed)
+RenderAllViews()
+"""
+MENU = '<pqevent object="pqClientMainWindow/menubar/menuFilters" command="activate" arguments="Neural Compression"/>'
+INFORMATION = '<pqevent object="pqClientMainWindow/1QTabBar1" command="set_tab_with_text" arguments="Information"/>'
+
+#: Name of each picture, the program that leads to it, and what is then done in the window.
+PICTURES = {
+    "paraview-menu": (START, MENU),
+    "paraview-properties": (START + COMPRESS, ""),
+    "paraview-information": (START + COMPRESS, INFORMATION),
+    "paraview-split": (START + COMPRESS + SPLIT, ""),
+}
+
+
+def make(name: str, folder: Path) -> None:
+    """Run ParaView up to one picture, and take it."""
+    program, events = PICTURES[name]
+    work = folder / name
+    home = work / "home" / ".config" / "ParaView"
+    home.mkdir(parents=True)
+    for file in home.parent.parent.parent.parent.glob("ParaView*.ini"):
+        (home / file.name).write_text(file.read_text())
+    done = work / "done"
+    (work / "start.py").write_text(f"{program}\nopen({str(done)!r}, 'w').close()\n")
+    (work / "events.xml").write_text(f'<?xml version="1.0"?>\n<pqevents>\n{events}\n</pqevents>\n')
+    (work / "flow.vti").symlink_to(folder / "flow.vti")
+    screen = f"-screen 0 {SIZE[0]}x{SIZE[1]}x24 -fbdir {work}"
+    command = ["xvfb-run", "-a", "-s", screen, sys.executable, "-m", "neurcomp_cli", "paraview"]
+    command += [f"--script={work / 'start.py'}", f"--test-script={work / 'events.xml'}"]
+    env = os.environ | {"HOME": str(work / "home"), "DASHBOARD_TEST_FROM_CTEST": "1"}
+    with (work / "log").open("w") as log:
+        window = subprocess.Popen(command, cwd=work, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        end = time.monotonic() + PATIENCE
+        while not (done.exists() and "is finished" in (work / "log").read_text()):
+            if time.monotonic() > end or window.poll() is not None:
+                raise SystemExit(f"{name}: ParaView did not come to the end:\n{(work / 'log').read_text()[-2000:]}")
+            time.sleep(0.5)
+        time.sleep(3)  # for what is still to be drawn
+        Image.fromarray(screenshot(work / "Xvfb_screen0")).quantize(200).save(IMAGES / f"{name}.png", optimize=True)
+    finally:
+        os.killpg(window.pid, signal.SIGTERM)
+        window.wait()
+
+
+def screenshot(framebuffer: Path) -> np.ndarray:
+    """Pixels (y, x, RGB) of the X window dump that Xvfb keeps."""
+    data = framebuffer.read_bytes()
+    head = struct.unpack(">25I", data[:100])
+    size, width, height, line, colours = head[0], head[4], head[5], head[12], head[19]
+    pixels = np.frombuffer(data, np.uint8, line * height, size + 12 * colours).reshape(height, line)
+    return np.ascontiguousarray(pixels[:, : 4 * width].reshape(height, width, 4)[..., 2::-1])
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        flow = Path(folder) / "flow.vti"
+        sample = ["sample", "taylor-green", "-o", str(flow), "--size", "48", "--time", "6", "--quiet"]
+        subprocess.run([sys.executable, "-m", "neurcomp_cli", *sample], check=True)
+        for name in sys.argv[1:] or PICTURES:
+            make(name, Path(folder))
+            print(IMAGES / f"{name}.png", (IMAGES / f"{name}.png").stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()

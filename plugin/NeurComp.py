@@ -1,0 +1,291 @@
+"""NeurComp in ParaView: decorators and properties, nothing else. What they do is in the package neurcomp_filters.
+
+Load it through Tools ▸ Manage Plugins, or point PV_PLUGIN_PATH at this folder. The properties are XML on the class, as
+ParaView before 5.13 would sort decorated methods by name.
+"""
+
+from paraview.util.vtkAlgorithm import smhint, smproperty, smproxy
+from vtkmodules.vtkCommonCore import vtkOutputWindow
+
+try:
+    from neurcomp_filters import compare, compress, reader, settings, writer
+except ImportError as error:
+    # ParaView shows nothing of a plugin that cannot be imported.
+    vtkOutputWindow.GetInstance().DisplayErrorText(
+        "ERROR: In NeurComp.py, line 0\nNeurComp (0x0): the plugin needs NeurComp's Python packages, which ParaView "
+        f"does not find ({error}); start it with: neurcomp paraview\n\n"
+    )
+    raise
+
+paraview_plugin_name = "NeurComp"
+paraview_plugin_version = "0.1.0"
+
+MENU = '<ShowInMenu category="Neural Compression"/>'
+
+
+def entries(kind, values):
+    """Entries of an enumeration or of a list of strings."""
+    if kind == "Entry":
+        return "".join(f'<Entry value="{i}" text="{text}"/>' for i, text in enumerate(values))
+    return "".join(f'<String value="{value}"/>' for value in values)
+
+
+def shown_if(name, value):
+    """Hint that shows a property's widget only while another property has a value."""
+    return (
+        '<Hints><PropertyWidgetDecorator type="GenericDecorator" mode="visibility" '
+        f'property="{name}" value="{value}"/></Hints>'
+    )
+
+
+def flag(name, label, default, documentation, level="default"):
+    """A check box."""
+    return f"""
+    <IntVectorProperty name="{name}" label="{label}" command="Set{name}" number_of_elements="1"
+        default_values="{default}" panel_visibility="{level}">
+      <BooleanDomain name="bool"/>
+      <Documentation>{documentation}</Documentation>
+    </IntVectorProperty>"""
+
+
+def integer(name, label, default, low, high, documentation, level="advanced"):
+    """A whole number within limits."""
+    return f"""
+    <IntVectorProperty name="{name}" label="{label}" command="Set{name}" number_of_elements="1"
+        default_values="{default}" panel_visibility="{level}">
+      <IntRangeDomain name="range" min="{low}" max="{high}"/>
+      <Documentation>{documentation}</Documentation>
+    </IntVectorProperty>"""
+
+
+def choice(name, values, documentation, level="default"):
+    """One of several texts, the first by default."""
+    return f"""
+    <StringVectorProperty name="{name}" command="Set{name}" number_of_elements="1" default_values="{values[0]}"
+        panel_visibility="{level}">
+      <StringListDomain name="list">{entries("String", values)}</StringListDomain>
+      <Documentation>{documentation}</Documentation>
+    </StringVectorProperty>"""
+
+
+def target_value(index, name, label, documentation):
+    """The value of one kind of target, shown while that kind is chosen."""
+    default = settings.DEFAULTS[settings.TARGETS[index][0]]
+    return f"""
+    <DoubleVectorProperty name="{name}" label="{label}" command="Set{name}" number_of_elements="1"
+        default_values="{default:g}">
+      <DoubleRangeDomain name="range" min="0"/>
+      <Documentation>{documentation}</Documentation>
+      {shown_if("Target", index)}
+    </DoubleVectorProperty>"""
+
+
+def arrays(association):
+    """Check boxes for the arrays of the input."""
+    label = f"{association} Arrays"
+    return f"""
+    <StringVectorProperty name="{association}DataArrays" label="{label}" number_of_elements_per_command="1"
+        command="Get{association}DataArraySelection" repeat_command="1"
+        si_class="vtkSIDataArraySelectionProperty">
+      <ArrayListDomain name="array_list" input_domain_name="{association.lower()}_arrays">
+        <RequiredProperties><Property name="Input" function="Input"/></RequiredProperties>
+      </ArrayListDomain>
+      <Documentation>{association} data arrays to use.</Documentation>
+      <Hints><ArraySelectionWidget icon_type="{association.lower()}"/></Hints>
+    </StringVectorProperty>"""
+
+
+def data_input(name="Input", port=0, documentation="The data set to compress."):
+    """An input that takes any data set, so that an unfit one gets an explanation instead of a grey menu entry."""
+    return f"""
+    <InputProperty name="{name}" label="{name}" port_index="{port}" command="SetInputConnection">
+      <ProxyGroupDomain name="groups"><Group name="sources"/><Group name="filters"/></ProxyGroupDomain>
+      <DataTypeDomain name="input_type" composite_data_supported="1"><DataType value="vtkDataSet"/></DataTypeDomain>
+      <InputArrayDomain name="point_arrays" attribute_type="point" optional="1"/>
+      <InputArrayDomain name="cell_arrays" attribute_type="cell" optional="1"/>
+      <Documentation>{documentation}</Documentation>
+    </InputProperty>"""
+
+
+def group(label, *names):
+    """A titled group in the panel."""
+    listed = "".join(f'<Property name="{name}"/>' for name in names)
+    return f'<PropertyGroup label="{label}">{listed}</PropertyGroup>'
+
+
+FILE_SIZE = "Bytes the file takes, everything included; 97-100 % of it is used."
+COMPRESSION = "".join(
+    [
+        f"""
+    <IntVectorProperty name="Target" command="SetTargetKind" number_of_elements="1" default_values="0">
+      <EnumerationDomain name="enum">{entries("Entry", [text for _, text in settings.TARGETS])}</EnumerationDomain>
+      <Documentation>What to reach: a size of the file or a quality of its reconstruction. Either it is met,
+        or there is an error that says what can be reached.</Documentation>
+    </IntVectorProperty>""",
+        target_value(0, "Ratio", "Ratio", "Bytes of the arrays in memory / bytes of the file; 97-100 % is used."),
+        target_value(1, "PSNR", "PSNR", "At least so many dB: 20 log10(range / RMSE), range = max - min."),
+        target_value(2, "MaximumError", "Maximum Error", "No sample is off by more, in the units of the data."),
+        target_value(3, "RelativeError", "Relative Error", "No sample is off by more than this times the range."),
+        target_value(4, "FileSize", "File Size", FILE_SIZE),
+        choice("Codec", settings.codec_names(), "The method of compression."),
+        choice("Preset", settings.preset_names(), "How long to work for it: longer runs give better files."),
+        """
+    <DoubleVectorProperty name="TimeLimit" label="Time Limit" command="SetTimeLimit" number_of_elements="1"
+        default_values="0">
+      <DoubleRangeDomain name="range" min="0"/>
+      <Documentation>Seconds after which to stop with the best result so far, which may miss the target; 0 for no
+        limit.</Documentation>
+    </DoubleVectorProperty>""",
+        choice("Device", ["auto", "cpu", "cuda"], "Where to compute; auto takes CUDA if present.", "advanced"),
+        integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run."),
+        integer("Seed", "Seed", 0, 0, 2**31 - 1, "Same seed, same data, same bytes."),
+        """
+    <StringVectorProperty name="CodecParameters" label="Codec Parameters" command="SetCodecParameters"
+        number_of_elements="1" default_values="" panel_visibility="advanced">
+      <Documentation>Parameters of the codec that replace those of the preset: name=value, separated by blanks. The
+        command "neurcomp codecs" lists them.</Documentation>
+    </StringVectorProperty>""",
+        flag(
+            "KeepBest", "Keep Best", 0, "Write the file also when the time limit ended the run early.", "advanced"
+        ),
+        group("Target", "Target", "Ratio", "PSNR", "MaximumError", "RelativeError", "FileSize"),
+        group("Codec", "Codec", "Preset", "CodecParameters"),
+        group("Run", "TimeLimit", "Device", "Threads", "Seed", "KeepBest"),
+    ]
+)  # fmt: skip
+
+
+@smproxy.filter(name="NeuralCompress", label="Neural Compress", support_reload=False)
+@smhint.xml(MENU)
+@smproperty.xml(
+    """
+    <Documentation short_help="Compress, and show what is left" long_help="Compress arrays of an image or a rectilinear
+      grid to a size or a quality, and show the reconstruction with its measured figures.">
+      Compresses the chosen arrays of an image or a rectilinear grid to a given size or quality. The output is the
+      reconstruction, decoded from the very bytes of the file; its field data (Information tab, or Spreadsheet View)
+      give codec, bytes, ratio, bits per voxel, PSNR, largest error and seconds of each array. File ▸ Save Data as .nvc
+      then writes that file.
+    </Documentation>"""
+    + data_input()
+    + arrays("Point")
+    + arrays("Cell")
+    + COMPRESSION
+    + flag("ErrorArrays", "Error Arrays", 0, "Add NAME_error = reconstruction - original for each array.")
+    + """
+    <StringVectorProperty name="FileName" label="File Name" command="SetFileName" number_of_elements="1"
+        default_values="" panel_visibility="advanced">
+      <FileListDomain name="files"/>
+      <Documentation>A .nvc file to write each time the filter runs; steps of a series, blocks of a multiblock and
+        pieces of a parallel run get a number. Nothing is written if it is empty.</Documentation>
+      <Hints><AcceptAnyFile/><FileChooser extensions="nvc" file_description="NeurComp Files"/></Hints>
+    </StringVectorProperty>"""
+    + flag(
+        "KeepFile", "Keep File", 1, "Keep the compressed bytes in the field data, so that saving the output as .nvc "
+        "writes them instead of compressing again.", "advanced",
+    )
+    + flag(
+        "ResampleToImage", "Resample To Image", 0, "Sample inputs that are neither images nor rectilinear grids; "
+        "otherwise they are an error.", "advanced",
+    )
+    + f"""
+    <IntVectorProperty name="SamplingDimensions" label="Sampling Dimensions" command="SetSamplingDimensions"
+        number_of_elements="3" default_values="100 100 100" panel_visibility="advanced">
+      <IntRangeDomain name="range" min="1 1 1"/>
+      <Documentation>Samples along x, y and z.</Documentation>
+      {shown_if("ResampleToImage", 1)}
+    </IntVectorProperty>"""
+)  # fmt: skip
+class NeuralCompress(compress.NeuralCompress):
+    pass
+
+
+@smproxy.filter(name="VolumeCompare", label="Volume Compare", support_reload=False)
+@smhint.xml(MENU)
+@smproperty.xml(
+    """
+    <Documentation short_help="Errors of a reconstruction" long_help="Error arrays and a table of metrics of a
+      reconstruction against its original.">
+      Compares arrays of the same name. The first output has the difference, the absolute and the relative error of each
+      array, the second a table with PSNR, SSIM, RMSE and the largest error.
+    </Documentation>"""
+    + data_input("Original", 0, "The data set to compare with.")
+    + data_input("Reconstruction", 1, "The data set that is judged: same grid, same array names.")
+    + (arrays("Point") + arrays("Cell")).replace('name="Input" function', 'name="Original" function')
+    + flag("ComputeSSIM", "Compute SSIM", 1, "Structural similarity takes longer than all else.", "advanced")
+    + '<OutputPort index="0" name="Errors"/><OutputPort index="1" name="Metrics"/>'
+)
+class VolumeCompare(compare.VolumeCompare):
+    pass
+
+
+@smproxy.reader(
+    name="NvcReader", label="NeurComp Reader", extensions="nvc", file_description="NeurComp Files", support_reload=False
+)
+@smproperty.xml(
+    """
+    <Documentation short_help="Open .nvc files" long_help="Decode NeurComp files (.nvc), whole or at a lower level of
+      detail.">
+      Decodes NeurComp files. Only the extent that is asked for is decoded. Several files make a series.
+    </Documentation>
+    <StringVectorProperty name="FileNames" label="File Names" command="AddFileName" clean_command="ClearFileNames"
+        repeat_command="1" number_of_elements="1" animateable="0" panel_visibility="never">
+      <FileListDomain name="files"/>
+      <Documentation>The file, or the files of a series.</Documentation>
+      <Hints><FileChooser extensions="nvc" file_description="NeurComp Files"/></Hints>
+    </StringVectorProperty>
+    <StringVectorProperty name="FileNameInfo" command="GetFileName" information_only="1">
+      <SimpleStringInformationHelper/>
+    </StringVectorProperty>
+    <DoubleVectorProperty name="TimestepValues" command="GetTimestepValues" information_only="1" repeatable="1"
+        si_class="vtkSITimeStepsProperty"/>"""
+    + integer(
+        "LevelOfDetail", "Level Of Detail", 0, 0, 8, "0 takes every sample, 1 every 2nd, 2 every 4th ...", "default"
+    )
+    + "".join(
+        f"""
+    <StringVectorProperty name="{kind}ArrayInfo" command="Get{kind}DataArraySelection" information_only="1"
+        number_of_elements_per_command="2" si_class="vtkSIDataArraySelectionProperty"/>
+    <StringVectorProperty name="{kind}ArrayStatus" label="{kind} Arrays" command="Get{kind}DataArraySelection"
+        information_property="{kind}ArrayInfo" number_of_elements_per_command="2" element_types="2 0"
+        repeat_command="1" si_class="vtkSIDataArraySelectionProperty">
+      <ArraySelectionDomain name="array_list">
+        <RequiredProperties><Property name="{kind}ArrayInfo" function="ArrayList"/></RequiredProperties>
+      </ArraySelectionDomain>
+      <Documentation>{kind} data arrays to decode.</Documentation>
+      <Hints><ArraySelectionWidget icon_type="{kind.lower()}"/></Hints>
+    </StringVectorProperty>"""
+        for kind in ("Point", "Cell")
+    )
+    + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
+)
+class NvcReader(reader.NvcReader):
+    pass
+
+
+@smproxy.writer(
+    name="NvcWriter", label="NeurComp Writer", extensions="nvc", file_description="NeurComp Files",
+    support_reload=False, supports_parallel="1", file_name_method="SetFileName",
+)  # fmt: skip
+@smproperty.xml(
+    """
+    <Documentation short_help="Save .nvc files" long_help="Compress a data set into a NeurComp file (.nvc).">
+      Compresses an image or a rectilinear grid into a NeurComp file. The output of Neural Compress is written as it was
+      compressed.
+    </Documentation>"""
+    + data_input(documentation="The data set to save.")
+    + """
+    <StringVectorProperty name="FileName" command="SetFileName" number_of_elements="1" panel_visibility="never">
+      <Documentation>The file to write.</Documentation>
+    </StringVectorProperty>"""
+    + arrays("Point")
+    + arrays("Cell")
+    + COMPRESSION
+    + flag("WriteAllTimeSteps", "Write All Time Steps", 0, "Put all time steps of the input into the file.")
+    + flag(
+        "ReuseCompressed", "Reuse Compressed", 1, "Write the output of Neural Compress as the bytes it came from; the "
+        "settings above are not used then.", "advanced",
+    )
+    + '<Hints><Property name="Input" show="0"/><Property name="FileName" show="0"/></Hints>'
+)  # fmt: skip
+class NvcWriter(writer.NvcWriter):
+    pass
