@@ -1,4 +1,6 @@
-"""Make the pictures of paraview.md again: the real window, on a virtual screen. Needs ParaView, xvfb-run and Pillow.
+"""Make the pictures of paraview.md again: the real window, on a virtual screen.
+
+Needs ParaView, xvfb-run, Pillow (matplotlib brings it) and, for ParaView's icons, Debian's libqt5svg5.
 
 python docs/make_screenshots.py [NAME ...]
 """
@@ -16,8 +18,14 @@ import numpy as np
 from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
-SIZE = (1280, 800)
-PATIENCE = 240.0
+SIZE = (1400, 1150)
+SETTINGS = f"""[General]
+GeneralSettings.ShowWelcomeDialog=false
+[MainWindow]
+Size=@Size({SIZE[0]} {SIZE[1]})
+Position=@Point(0 0)
+"""
+PATIENCE = 120.0
 
 START = """
 from paraview.simple import *
@@ -77,8 +85,7 @@ def make(name: str, folder: Path) -> None:
     work = folder / name
     home = work / "home" / ".config" / "ParaView"
     home.mkdir(parents=True)
-    for file in home.parent.parent.parent.parent.glob("ParaView*.ini"):
-        (home / file.name).write_text(file.read_text())
+    (home / f"ParaView{version()}.ini").write_text(SETTINGS)
     done = work / "done"
     (work / "start.py").write_text(f"{program}\nopen({str(done)!r}, 'w').close()\n")
     (work / "events.xml").write_text(f'<?xml version="1.0"?>\n<pqevents>\n{events}\n</pqevents>\n')
@@ -86,7 +93,7 @@ def make(name: str, folder: Path) -> None:
     screen = f"-screen 0 {SIZE[0]}x{SIZE[1]}x24 -fbdir {work}"
     command = ["xvfb-run", "-a", "-s", screen, sys.executable, "-m", "neurcomp_cli", "paraview"]
     command += [f"--script={work / 'start.py'}", f"--test-script={work / 'events.xml'}"]
-    env = os.environ | {"HOME": str(work / "home"), "DASHBOARD_TEST_FROM_CTEST": "1"}
+    env = os.environ | {"HOME": str(work / "home")}
     with (work / "log").open("w") as log:
         window = subprocess.Popen(command, cwd=work, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -96,10 +103,18 @@ def make(name: str, folder: Path) -> None:
                 raise SystemExit(f"{name}: ParaView did not come to the end:\n{(work / 'log').read_text()[-2000:]}")
             time.sleep(0.5)
         time.sleep(3)  # for what is still to be drawn
-        Image.fromarray(screenshot(work / "Xvfb_screen0")).quantize(200).save(IMAGES / f"{name}.png", optimize=True)
+        Image.fromarray(window_of(screenshot(work / "Xvfb_screen0"))).quantize(200).save(
+            IMAGES / f"{name}.png", optimize=True
+        )
     finally:
         os.killpg(window.pid, signal.SIGTERM)
         window.wait()
+
+
+def version() -> str:
+    """Version of ParaView, which is in the name of its settings file."""
+    command = [sys.executable, "-m", "neurcomp_cli", "pvpython", "--version"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
 def screenshot(framebuffer: Path) -> np.ndarray:
@@ -109,6 +124,13 @@ def screenshot(framebuffer: Path) -> np.ndarray:
     size, width, height, line, colours = head[0], head[4], head[5], head[12], head[19]
     pixels = np.frombuffer(data, np.uint8, line * height, size + 12 * colours).reshape(height, line)
     return np.ascontiguousarray(pixels[:, : 4 * width].reshape(height, width, 4)[..., 2::-1])
+
+
+def window_of(pixels: np.ndarray) -> np.ndarray:
+    """Without the empty, black part of the screen."""
+    lit = pixels.max(axis=-1) > 0
+    height, width = (int(np.flatnonzero(lit.any(axis=axis))[-1]) + 1 for axis in (1, 0))
+    return pixels[:height, :width]
 
 
 def main() -> None:

@@ -47,10 +47,11 @@ class Algorithm(VTKPythonAlgorithmBase):
         vtkOutputWindow.GetInstance().DisplayWarningText(self._as_vtk("Warning", message))
 
     def _as_vtk(self, kind: str, message: str) -> str:
-        # The shape that ParaView's message window takes apart; one line stays one entry.
+        # The shape that ParaView's message window takes apart. It shows what follows the address, so the name is there
+        # once more; one line stays one entry.
         name = type(self).__name__
         address = self.GetAddressAsString("").removeprefix("Addr=")
-        return f"{kind}: In {name}, line 0\n{name} ({address}): {' '.join(message.split())}\n\n"
+        return f"{kind}: In {name}, line 0\n{name} ({address}): {name}: {' '.join(message.split())}\n\n"
 
     def _set(self, **values: Any) -> None:
         """Assign properties; tells the pipeline if that changed any."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from vtkmodules.vtkCommonCore import vtkCommand, vtkDataArraySelection
-from vtkmodules.vtkCommonDataModel import vtkDataObject
+from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkDataSet
 
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Association, Field
@@ -24,7 +24,7 @@ class ArrayChoice:
     def __init__(self, owner: Algorithm) -> None:
         self.selections: dict[Association, vtkDataArraySelection] = {}
         # Weak, or the two would keep each other alive.
-        reference = weakref.ref(owner)
+        self._owner = reference = weakref.ref(owner)
 
         def changed(*_: object) -> None:
             algorithm = reference()
@@ -65,17 +65,37 @@ class ArrayChoice:
         Raises
         ------
         InputError
-            If there is none, or one of them holds strings.
+            If there is none, or one that was asked for does not exist.
         """
         everything = fields_from_vtk(dataset)
         found = [f for f in everything if self.wants(f.association, f.name)]
-        # What was asked for by name and is no field does not exist or holds strings: the bridge says which.
         known = {(f.association, f.name) for f in everything}
-        for association, selection in self.selections.items():
-            for i in range(selection.GetNumberOfArrays()):
-                name = selection.GetArrayName(i)
-                if selection.ArrayIsEnabled(name) and (association, name) not in known and name != GHOSTS:
-                    fields_from_vtk(dataset, [name], association)
+        for association, name in self._enabled():
+            if (association, name) in known or name == GHOSTS:
+                continue
+            # ParaView's panel ticks string arrays like all others, so beside numbers they are no error.
+            if found and _is_text(dataset, association, name):
+                self._warn(f"array '{name}' holds strings, not numbers; it is left out")
+            else:
+                fields_from_vtk(dataset, [name], association)
         if not found:
             raise InputError("no array is selected; choose at least one")
         return found
+
+    def _enabled(self) -> Iterator[tuple[Association, str]]:
+        for association, selection in self.selections.items():
+            for i in range(selection.GetNumberOfArrays()):
+                if selection.ArrayIsEnabled(selection.GetArrayName(i)):
+                    yield association, selection.GetArrayName(i)
+
+    def _warn(self, message: str) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner.Warn(message)
+
+
+def _is_text(dataset: vtkDataObject, association: Association, name: str) -> bool:
+    assert isinstance(dataset, vtkDataSet)
+    data = dataset.GetPointData() if association == "point" else dataset.GetCellData()
+    array = data.GetAbstractArray(name)
+    return array is not None and not array.IsA("vtkDataArray")

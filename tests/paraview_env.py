@@ -1,40 +1,33 @@
-"""Running ParaView's programs as a user's installation would: the plugin on its path, this environment appended."""
+"""Running ParaView's programs as `neurcomp pvpython` and its kin do, in a folder and a home of their own."""
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
-import sysconfig
 import textwrap
 from pathlib import Path
 
 from conftest import PVPYTHON
 
-ROOT = Path(__file__).parent.parent
-PLUGIN = ROOT / "plugin" / "NeurComp.py"
+from neurcomp_cli import installation
 
-# What torch needs in a newer version than Debian's Python packages have, where those are installed.
-_SITECUSTOMIZE = """
-import importlib.machinery, inspect, os, site, sys
+PLUGIN = Path(__file__).parent.parent / "plugin" / "NeurComp.py"
 
-if not hasattr(inspect, "getargspec"):  # ParaView 5.11 with Python 3.11
-    inspect.getargspec = inspect.getfullargspec
-site.addsitedir(PACKAGES)
-missing = os.environ.get("WITHOUT", "").split()
+# Run after the launcher's own start-up file, see neurcomp_cli/startup.
+_WITHOUT = """
+import sys
 
 
-class Finder:
+class Missing:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name in missing:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        if name in ("sympy", "mpmath", "networkx", "jinja2", "typing_extensions", "filelock", "fsspec"):
-            return importlib.machinery.PathFinder.find_spec(name, [PACKAGES])
-        return None
+        if name in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 
-sys.meta_path.insert(0, Finder)
+sys.meta_path.insert(0, Missing)
 """
 
 
@@ -45,23 +38,31 @@ def program(name: str) -> str:
     return str(beside) if beside.exists() else shutil.which(name) or name
 
 
+@functools.cache
+def _installed() -> installation.Installation:
+    return installation.inspect(Path(program("pvpython")), os.environ)
+
+
 def environment(folder: Path, without: str = "", autoload: bool = True) -> dict[str, str]:
-    """Variables that make ParaView find NeurComp; its start-up file goes to `folder`.
+    """Variables that make ParaView find NeurComp.
 
     Parameters
     ----------
     folder : Path
     without : str
-        Modules that seem not to be installed.
+        A module that seems not to be installed.
     autoload : bool
         Whether the plugin is loaded by itself.
     """
-    startup = folder / "startup"
-    startup.mkdir(exist_ok=True)
-    packages = sysconfig.get_paths()["purelib"]
-    (startup / "sitecustomize.py").write_text(f"PACKAGES = {packages!r}\n{_SITECUSTOMIZE}")
-    env = plain_environment(folder) | {"PYTHONPATH": str(startup), "WITHOUT": without}
-    return env | ({"PV_PLUGIN_PATH": str(PLUGIN.parent)} if autoload else {})
+    env = installation.environment(_installed(), plain_environment(folder))
+    if without:
+        hiding = folder / "hiding"
+        hiding.mkdir(exist_ok=True)
+        (hiding / "sitecustomize.py").write_text(_WITHOUT.format(names=[without]))
+        env["PYTHONPATH"] += os.pathsep + str(hiding)
+    if not autoload:
+        del env["PV_PLUGIN_PATH"]
+    return env
 
 
 def plain_environment(folder: Path) -> dict[str, str]:
@@ -69,7 +70,7 @@ def plain_environment(folder: Path) -> dict[str, str]:
     home = folder / "home"
     home.mkdir(exist_ok=True)
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PV_PLUGIN_PATH", "DISPLAY")}
-    return env | {"HOME": str(home), "OMP_WAIT_POLICY": "PASSIVE", "NUMBA_NUM_THREADS": "2"}
+    return env | {"HOME": str(home), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def script(folder: Path, text: str, name: str = "script.py") -> Path:

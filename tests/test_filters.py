@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -336,6 +338,21 @@ def test_errors_say_what_to_do(change: Any, says: str, messages: vtkStringOutput
     assert messages.GetOutput().count("ERROR") == 1
 
 
+def test_string_arrays_beside_others_are_left_out(messages: vtkStringOutputWindow) -> None:
+    image = vtk_from_fields([wave()])
+    text = vtkStringArray()
+    text.SetName("text")
+    text.SetNumberOfValues(image.GetNumberOfPoints())
+    image.GetPointData().AddArray(text)
+    filter_ = compressed(image)
+    for name in ("wave", "text"):
+        filter_.GetPointDataArraySelection().EnableArray(name)
+    filter_.Update()
+    assert "array 'text' holds strings, not numbers; it is left out" in messages.GetOutput()
+    assert "ERROR" not in messages.GetOutput()
+    assert filter_.GetOutputDataObject(0).GetPointData().HasArray("wave")
+
+
 def test_curvilinear_input_is_told_how_to_become_an_image(messages: vtkStringOutputWindow) -> None:
     curved = vtkImageDataToPointSet()
     curved.SetInputData(vtk_from_fields([wave()]))
@@ -612,3 +629,12 @@ def test_sources_of_vtk_work_as_they_are() -> None:
     again = compressed(producer)
     again.Update()
     assert again.GetOutputDataObject(0).GetDimensions() == (16, 16, 8)
+
+
+def test_importing_the_filters_loads_neither_torch_nor_numba() -> None:
+    modules = ("compare", "compress", "reader", "writer", "scripting")
+    imports = "".join(f"import neurcomp_filters.{m}\n" for m in modules)
+    heavy = "print(sorted({'torch', 'numba', 'paraview', 'neurcomp_cli'} & set(sys.modules)))"
+    code = f"import sys\n{imports}from neurcomp_filters.settings import codec_names\ncodec_names()\n{heavy}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -126,7 +126,8 @@ def test_compare_codecs_and_render_comparison(rings: Path, tmp_path: Path) -> No
 def test_comparisons_fail_loudly(rings: Path, tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     sentence = refused(1, "compare_codecs.py", rings, "-o", picture, "--ratio", "9999", *QUICK)
-    assert "hashgrid: array 'marschner_lobb'" in sentence
+    assert "hashgrid: " in sentence
+    assert "array 'marschner_lobb'" in sentence
     assert "there is no codec 'zip'" in refused(2, "compare_codecs.py", rings, "-o", picture, "--codec", "zip")
     assert "ends in .png" in refused(2, "render_comparison.py", rings, rings, "-o", tmp_path / "a.txt")
     assert not picture.exists()

@@ -46,8 +46,9 @@ def _restore_getargspec():
 def _close_views():
     # Views that go down with the interpreter make an X error (GLXBadContext) of ParaView 5.11's exit code.
     simple = sys.modules.get("paraview.simple")
-    for view in simple.GetRenderViews() if simple else ():
-        simple.Delete(view)
+    if simple is not None:
+        for view in simple.GetRenderViews():
+            simple.Delete(view)
 
 
 def _run_the_next_one():

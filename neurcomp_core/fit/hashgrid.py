@@ -95,7 +95,7 @@ def _fit_quality(field: Field, target: Target, settings: HashGrid, context: Cont
             budget = _next_budget(history, goal, ceiling)
             if budget is None:
                 break
-            trainer = trainer.grown(shape_for(field, budget, settings))
+            trainer = trainer.grown(shape_for(field, budget, settings, trainer.record))
             steps = max(settings.steps // 2, 4 * CHECK_EVERY)
     except Interrupted as stop:
         kept = smallest or best
@@ -141,11 +141,13 @@ def _decibels_of(target: Target, field: Field) -> float:
     return metrics.psnr(float(valid.max()) - float(valid.min()), target.value)
 
 
-def shape_for(field: Field, budget: int, settings: HashGrid) -> HashGridRecord:
+def shape_for(
+    field: Field, budget: int, settings: HashGrid, grown_from: HashGridRecord | None = None
+) -> HashGridRecord:
     """Network for a stream of `budget` bytes: as large as its bits can feed, see docs/hashgrid.md for the measurements.
 
     The table has about an entry per seven bits, the finest level about two vertices per bit, and never finer than
-    samples.
+    samples. `grown_from` is a network to keep the resolutions and the width of, so that it can be grown into this one.
     """
     bits = 8 * budget
     log2_table = settings.log2_table or min(max(round(math.log2(bits / 7)), 6), 22)
@@ -155,9 +157,15 @@ def shape_for(field: Field, budget: int, settings: HashGrid) -> HashGridRecord:
     # Vertices count only where there are samples.
     sides = [n / longest for n in field.values.shape[:3] if n > 1]
     finest = min(_FINEST * (bits / math.prod(sides)) ** (1 / max(len(sides), 1)), longest)
-    octaves = max(math.log(finest / base), 0.0) / math.log(settings.growth)
+    growth = grown_from.growth if grown_from else settings.growth
+    octaves = max(math.log(finest / base), 0.0) / math.log(growth)
     levels = settings.levels or min(1 + math.ceil(octaves - 0.25), 24)
-    growth = (finest / base) ** (1 / (levels - 1)) if levels > 1 and finest > base else settings.growth
+    if grown_from:
+        levels = max(levels, grown_from.levels)
+        log2_table = max(log2_table, grown_from.log2_table)
+        width = grown_from.width
+    elif levels > 1 and finest > base:
+        growth = max((finest / base) ** (1 / (levels - 1)), 1.01)
     while log2_table > 4 and (settings.features << log2_table) * levels > DENSITY * budget:
         log2_table -= 1
     return HashGridRecord(

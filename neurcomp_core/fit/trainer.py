@@ -331,16 +331,15 @@ class Trainer:
         return self.network.parameters <= codec_module.DENSITY * len(encoded.sections[0])
 
     def grown(self, record: HashGridRecord) -> Trainer:
-        """A trainer of a larger network that starts with this one's function.
+        """A trainer of a larger network that starts with this one's function: same base, growth and width.
 
         Hash indices are taken modulo a power of two, so a table twice as long repeats the old one, and a level that
         becomes dense reads the old hash; a new, finer level starts at zero.
         """
-        old, new = self.network, codec_module.network_of(replace(record, width=self.record.width), self.spec)
-        record = replace(record, width=self.record.width)
+        old = self.network
         if record.levels < old.layout.levels or record.log2_table < old.layout.log2_table:
-            record = replace(self.record, step=1.0, codes=b"")
-            new = old
+            record = self.record
+        new = codec_module.network_of(record, self.spec)
         table = np.zeros(new.shapes[0], np.float32)
         before = self._numpy()
         for level in range(old.layout.levels):
