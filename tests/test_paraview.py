@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -93,6 +94,35 @@ print(json.dumps({
 
     (opened,) = io.read(tmp_path / "decoded.vti", ["RTData"])
     np.testing.assert_array_equal(decompress(saved)[0].values, opened.values)
+
+
+def test_files_are_the_same_from_either_side(tmp_path: Path) -> None:
+    """What ParaView writes decompresses on the command line to the values ParaView shows, and the other way round."""
+    from neurcomp_core.samples import marschner_lobb
+    from neurcomp_filters import io
+
+    def neurcomp(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "neurcomp_cli", *arguments], cwd=tmp_path, check=True)
+
+    io.write([marschner_lobb(20)], tmp_path / "volume.vti")
+    neurcomp("compress", "volume.vti", "--ratio", "12", "--set", "steps=60", "--set", "batch=4096", "-o", "command.nvc")
+    pvpython(
+        tmp_path,
+        SETUP
+        + """
+with checked():
+    SaveData("command_in_paraview.vti", proxy=OpenDataFile("command.nvc"))
+    compressed = NeuralCompress(Input=OpenDataFile("volume.vti"), Target="Compression Ratio", Ratio=12,
+                                CodecParameters=QUICK)
+    SaveData("paraview.nvc", proxy=compressed)
+    SaveData("paraview_in_paraview.vti", proxy=OpenDataFile("paraview.nvc"))
+""",
+    )
+    for name in ("command", "paraview"):
+        neurcomp("decompress", f"{name}.nvc", "-o", f"{name}.vti")
+        (here,), (there,) = io.read(tmp_path / f"{name}.vti"), io.read(tmp_path / f"{name}_in_paraview.vti")
+        assert here.values.tobytes() == there.values.tobytes()
+        assert (here.name, here.geometry) == (there.name, there.geometry)
 
 
 def test_arrays_blocks_and_other_grids(tmp_path: Path) -> None:
