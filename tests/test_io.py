@@ -724,8 +724,9 @@ def test_netcdf_time_steps(tmp_path: Path, names: list[str]) -> None:
 
 
 def test_netcdf4_fill_values(tmp_path: Path) -> None:
-    netcdf4 = pytest.importorskip("netCDF4")
-    with netcdf4.Dataset(tmp_path / "f.nc", "w") as file:
+    import netCDF4
+
+    with netCDF4.Dataset(tmp_path / "f.nc", "w") as file:
         for name, length in LENGTHS.items():
             file.createDimension(name, length)
             file.createVariable(name, "f8", (name,))[:] = GRID[name].values

@@ -74,7 +74,8 @@ def encode(points, table, scales, resolutions, sizes, firsts, dense, half, out):
 def encode_backward(points, upstream, scales, resolutions, sizes, firsts, dense, half, gradient):
     """Scatter `upstream` ``(levels * features, n)`` into `gradient` ``(entries, features)``, which starts at zero.
 
-    One thread owns a level, so sums have one order whatever the number of threads.
+    One thread owns a level, so sums have one order whatever the number of threads. Cell and corners are written out as
+    in `encode`: a function for both measured 30 % slower.
     """
     n, features = points.shape[0], gradient.shape[1]
     up_y, up_z = np.uint32(half[1] > _NIL), np.uint32(half[2] > _NIL)
@@ -111,7 +112,8 @@ def encode_backward(points, upstream, scales, resolutions, sizes, firsts, dense,
                 gradient[j7, f] += d * high
 
 
-def _dense_layer(weight, x, y, relu):
+@njit(cache=True, fastmath=_EXACT)
+def _layer(weight, x, y, relu):
     """``y = weight @ x`` on one block; four inputs at a time keep the sum in registers."""
     outputs, inputs = weight.shape
     quads = inputs // 4 * 4
@@ -130,9 +132,6 @@ def _dense_layer(weight, x, y, relu):
         if relu:
             for p in range(BLOCK):
                 row[p] = max(row[p], _NIL)
-
-
-_layer = njit(cache=True, fastmath=_EXACT)(_dense_layer)
 
 
 @njit(cache=True, fastmath=_TRAIN)
