@@ -192,10 +192,10 @@ def _keep(best: object, target: Path, job: _Job) -> str:
     atomic_write(target, best)
     file = open_compressed(target)
     raw = sum(file.spec(i).nbytes for i in range(len(file)))
-    psnr = file.header.arrays[0].psnr
-    reached = "" if psnr is None else f", PSNR {psnr:.2f} dB"
+    # Of several arrays, those that were not begun are missing.
+    arrays = ", ".join(f"'{r.name}' at a PSNR of {r.psnr:.2f} dB" for r in file.header.arrays if r.psnr is not None)
     return (
-        f"the best so far is in '{target}': {len(best)} bytes, ratio {metrics.ratio(raw, len(best)):.4g}{reached}, "
+        f"the best so far is in '{target}': {len(best)} bytes, ratio {metrics.ratio(raw, len(best)):.4g}, {arrays}, "
         f"which is not a finished {job.target}"
     )
 
