@@ -206,6 +206,13 @@ class Field:
         return valid_samples(self.values, self.mask)
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """Least and largest of the valid samples, of which there must be one."""
+        valid = self.valid
+        values = self.values if valid is None else self.values[valid]
+        return float(values.min()), float(values.max())
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the raw values."""
         return self.values.nbytes

@@ -56,6 +56,35 @@ class Compressed:
 
 
 @dataclass(frozen=True)
+class _Prepared:
+    """One array as its codec takes it.
+
+    Attributes
+    ----------
+    field : Field
+        Without special samples, which its mask then marks.
+    special : bytes
+        The section that brings them back; empty if there are none.
+    codec : Codec
+    record : ArrayRecord
+        What the header says of the array before it is coded.
+    """
+
+    field: Field
+    special: bytes
+    codec: Codec
+    record: ArrayRecord
+
+    @property
+    def overhead(self) -> int:
+        """Bytes around the codec's stream and parameters: the array's record, its figures, its special samples."""
+        special = (self.special,) if self.special else ()
+        filled = replace(self.record, codec=1, sections=tuple(map(len, special)), psnr=60.5, max_error=0.5)
+        # The empty params and the run of section lengths have a key and a length of their own.
+        return _size(filled, special) + 4
+
+
+@dataclass(frozen=True)
 class _Coded:
     """One array ready for the file."""
 
@@ -64,6 +93,11 @@ class _Coded:
     codec: type[Codec]
     quality: Quality
     seconds: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this array adds to the file."""
+        return _size(self.record, self.sections)
 
 
 def compress(
@@ -122,14 +156,14 @@ def compress(
         except Interrupted as stop:
             best = _finish_interrupted(stop, [done[k] for k in sorted(done)], field, grid, chosen, shared)
             raise type(stop)(f"array '{field.name}': {stop}", best) from stop
-        left_bytes -= _bytes_of(done[i])
+        left_bytes -= done[i].nbytes
         left_raw -= field.nbytes
     coded = [done[i] for i in range(len(fields))]
     header = Header(shared, tuple(c.record for c in coded))
     data = container.dumps(header, [s for c in coded for s in c.sections])
     context.progress.within(0, 1)
     reports = tuple(
-        ArrayReport(f.name, c.codec.name, f.nbytes, _share(c, overhead * f.nbytes / raw), c.quality, c.seconds)
+        ArrayReport(f.name, c.codec.name, f.nbytes, c.nbytes + round(overhead * f.nbytes / raw), c.quality, c.seconds)
         for f, c in zip(fields, coded, strict=True)
     )
     return Compressed(data, reports)
@@ -213,14 +247,12 @@ def _compress_one(
     field: Field, grid: int, codec: Codec, target: Target, budget: int | None, context: Context
 ) -> _Coded:
     start = time.perf_counter()
-    clean, special, chosen = _prepare(field, codec)
-    record = _record(field, grid, special)
-    inner = _inner_target(target, field, clean, budget, record, special)
+    prepared = _prepare(field, grid, codec)
     try:
-        encoded = chosen.encode(clean, inner, context)
+        encoded = prepared.codec.encode(prepared.field, _inner_target(target, prepared, budget), context)
     except TargetError as error:
-        raise _explain(error, field, budget, record, special) from error
-    coded = _measure(field, clean, record, special, type(chosen), encoded, context)
+        raise _explain(error, prepared, budget) from error
+    coded = _measure(prepared, encoded, context)
     if not target.met(coded.quality):
         raise TargetError(
             f"array '{field.name}': {target} was not met: the decoded file has {coded.quality.psnr:.2f} dB PSNR and a "
@@ -228,13 +260,12 @@ def _compress_one(
             coded.quality.psnr,
         )
     lossless = coded.quality.max_error == 0
-    if budget is not None and not lossless and not BUDGET_FLOOR * 0.99 * budget <= _bytes_of(coded) <= budget + _SLACK:
-        raise TargetError(f"array '{field.name}': {_bytes_of(coded)} bytes miss the budget of {budget}")
+    if budget is not None and not lossless and not BUDGET_FLOOR * 0.99 * budget <= coded.nbytes <= budget + _SLACK:
+        raise TargetError(f"array '{field.name}': {coded.nbytes} bytes miss the budget of {budget}")
     return replace(coded, seconds=time.perf_counter() - start)
 
 
-def _prepare(field: Field, codec: Codec) -> tuple[Field, bytes, Codec]:
-    """The field without special samples, the section that brings them back, and the codec that fits."""
+def _prepare(field: Field, grid: int, codec: Codec) -> _Prepared:
     from neurcomp_core.codecs.constant import Constant, constant_value
 
     valid = field.valid
@@ -247,11 +278,7 @@ def _prepare(field: Field, codec: Codec) -> tuple[Field, bytes, Codec]:
 
         values, special = masks.split(field)
         clean = replace(field, values=values, mask=~valid)
-    return clean, special, Constant() if constant_value(field) is not None else codec
-
-
-def _record(field: Field, grid: int, special: bytes) -> ArrayRecord:
-    return ArrayRecord(
+    record = ArrayRecord(
         name=field.name,
         association=("point", "cell").index(field.association),
         dtype=DTYPES.index(field.values.dtype.name),
@@ -260,41 +287,31 @@ def _record(field: Field, grid: int, special: bytes) -> ArrayRecord:
         time=field.time,
         special=bool(special),
     )
+    return _Prepared(clean, special, Constant() if constant_value(field) is not None else codec, record)
 
 
-def _inner_target(
-    target: Target, field: Field, clean: Field, budget: int | None, record: ArrayRecord, special: bytes
-) -> Target:
+def _inner_target(target: Target, prepared: _Prepared, budget: int | None) -> Target:
     """The target as a codec takes it: bytes of the stream alone, or an error in the data's units."""
     if budget is not None:
-        left = budget - _overhead(record, special)
-        if left < 1:
+        overhead = prepared.overhead
+        if budget <= overhead:
             raise TargetError(
-                f"array '{field.name}': {max(budget, 0)} bytes are less than its description alone takes "
-                f"({_overhead(record, special)} bytes); ask for a ratio of at most "
-                f"{field.nbytes / (_overhead(record, special) + 200):.3g}"
+                f"array '{prepared.field.name}': {max(budget, 0)} bytes are less than its description alone takes "
+                f"({overhead} bytes); ask for a ratio of at most {prepared.field.nbytes / (overhead + 200):.3g}"
             )
-        return Bytes(left)
+        return Bytes(budget - overhead)
     if isinstance(target, RelativeError):
-        valid = clean.values if clean.mask is None else clean.values[~clean.mask]
-        spread = float(valid.max()) - float(valid.min())
-        return MaxError(target.value * spread) if spread > 0 else MaxError(target.value)
+        low, high = prepared.field.limits
+        return MaxError(target.value * (high - low)) if high > low else MaxError(target.value)
     return target
 
 
-def _overhead(record: ArrayRecord, special: bytes) -> int:
-    """Bytes around the codec's stream and parameters: the array's record, its figures, its special samples."""
-    filled = replace(record, codec=1, sections=(len(special),) if special else (), psnr=60.5, max_error=0.5)
-    empty = len(container.dumps(Header(), ()))
-    # The empty params and the run of section lengths have a key and a length of their own.
-    return len(container.dumps(Header((), (filled,)), [special] if special else [])) - empty + 4
-
-
-def _explain(error: TargetError, field: Field, budget: int | None, record: ArrayRecord, special: bytes) -> TargetError:
+def _explain(error: TargetError, prepared: _Prepared, budget: int | None) -> TargetError:
     """A codec's complaint with the array's name; a smallest size becomes the largest ratio."""
+    field = prepared.field
     if budget is None or error.reachable is None:
         return TargetError(f"array '{field.name}': {error}", error.reachable)
-    least = int(error.reachable) + _overhead(record, special) + _SLACK + 64
+    least = int(error.reachable) + prepared.overhead + _SLACK + 64
     return TargetError(
         f"array '{field.name}': {error}; the largest ratio that can be had for it is about {field.nbytes / least:.3g} "
         f"({least} bytes)",
@@ -302,23 +319,22 @@ def _explain(error: TargetError, field: Field, budget: int | None, record: Array
     )
 
 
-def _measure(
-    field: Field, clean: Field, record: ArrayRecord, special: bytes, codec: type[Codec], encoded: Encoded,
-    context: Context,
-) -> _Coded:  # fmt: skip
+def _measure(prepared: _Prepared, encoded: Encoded, context: Context) -> _Coded:
+    field, codec = prepared.field, type(prepared.codec)
     spec = ArraySpec(field.values.shape, field.values.dtype)
     # The reference path is the CPU's: a file's figures must not depend on where it was made.
     decoded = _decode(codec, encoded, spec, full_region(spec.shape), 0, replace(context, device="cpu"))
-    quality = metrics.measure(clean.values, decoded, clean.mask)
+    quality = metrics.measure(field.values, decoded, field.mask)
+    sections = ((prepared.special,) if prepared.special else ()) + encoded.sections
     record = replace(
-        record,
+        prepared.record,
         codec=codec.id,
         params=encoded.params,
-        sections=tuple(len(s) for s in ((special,) if special else ()) + encoded.sections),
+        sections=tuple(map(len, sections)),
         psnr=float(np.float32(quality.psnr)),
         max_error=float(np.float32(quality.max_error)),
     )
-    return _Coded(record, ((special,) if special else ()) + encoded.sections, codec, quality, 0.0)
+    return _Coded(record, sections, codec, quality, 0.0)
 
 
 def _decode(
@@ -335,19 +351,14 @@ def _finish_interrupted(
     """A whole file of the arrays that are done and the best network of the one that is not."""
     done = list(coded)
     if isinstance(stop.best, Encoded):
-        clean, special, chosen = _prepare(field, codec)
-        done.append(_measure(field, clean, _record(field, grid, special), special, type(chosen), stop.best, Context()))
+        done.append(_measure(_prepare(field, grid, codec), stop.best, Context()))
     header = Header(shared, tuple(c.record for c in done))
     return container.dumps(header, [s for c in done for s in c.sections]) if done else None
 
 
-def _bytes_of(coded: _Coded) -> int:
-    empty = len(container.dumps(Header(), ()))
-    return len(container.dumps(Header((), (coded.record,)), coded.sections)) - empty
-
-
-def _share(coded: _Coded, overhead: float) -> int:
-    return _bytes_of(coded) + round(overhead)
+def _size(record: ArrayRecord, sections: Sequence[bytes]) -> int:
+    """Bytes that one array adds to a file."""
+    return len(container.dumps(Header((), (record,)), sections)) - len(container.dumps(Header(), ()))
 
 
 def _geometries(fields: list[Field]) -> tuple[tuple, list[int]]:

@@ -137,8 +137,8 @@ def _decibels(target: Target, quality: metrics.Quality) -> float:
 def _decibels_of(target: Target, field: Field) -> float:
     if not isinstance(target, MaxError):
         return target.value
-    valid = field.values if field.mask is None else field.values[~field.mask]
-    return metrics.psnr(float(valid.max()) - float(valid.min()), target.value)
+    low, high = field.limits
+    return metrics.psnr(high - low, target.value)
 
 
 def shape_for(

@@ -78,8 +78,7 @@ class Trainer:
     ) -> None:
         self.field, self.settings, self.context, self.device = field, settings, context, device
         self.spec = ArraySpec(field.values.shape, field.values.dtype)
-        valid = field.values if field.mask is None else field.values[~field.mask]
-        low, high = float(valid.min()), float(valid.max())
+        low, high = field.limits
         scale, centre = _short(high - low, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
         self.record = replace(record, centre=centre, scale=scale)
         self.network: Network = codec_module.network_of(self.record, self.spec)
@@ -103,6 +102,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.codes = b""
         self.step = 0.0
+        self._unit = 1.0  # step per unit of 1 / sensitivity
         self.done = 0
         self._row_steps: list[torch.Tensor] = []
 
@@ -231,8 +231,6 @@ class Trainer:
         self._set_step(self.step / self._unit * unit if self.step else unit * 1e-2)
         self._unit = unit
 
-    _unit = 1.0
-
     def _numpy(self) -> list[np.ndarray]:
         return [p.detach().cpu().numpy() for p in self.parameters]
 
@@ -355,7 +353,6 @@ class Trainer:
         start = [torch.from_numpy(table), torch.from_numpy(first)] + [torch.from_numpy(p.copy()) for p in before[2:]]
         trainer = Trainer(self.field, record, self.settings, self.context, self.device, start)
         trainer.step, trainer._unit = self.step, self._unit
-        trainer.codes = step_codes(np.ones(len(trainer.network.groups)))
         trainer._sense()
         return trainer
 
