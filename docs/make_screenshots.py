@@ -1,6 +1,6 @@
 """Make the pictures of paraview.md again: the real window, on a virtual screen.
 
-Needs ParaView, xvfb-run, Pillow (matplotlib brings it) and, for ParaView's icons, Debian's libqt5svg5.
+Needs ParaView, xvfb-run, xdotool, Pillow (matplotlib brings it) and, for ParaView's icons, Debian's libqt5svg5.
 
 python docs/make_screenshots.py [NAME ...]
 """
@@ -68,12 +68,21 @@ SetActiveSource(compressed)
 RenderAllViews()
 """
 MENU = '<pqevent object="pqClientMainWindow/menubar/menuFilters" command="activate" arguments="Neural Compression"/>'
+CHOOSE = (
+    MENU + '<pqevent object="pqClientMainWindow/menubar/menuFilters/Neural Compression" command="activate" '
+    'arguments="NeuralCompress"/>'
+)
 INFORMATION = '<pqevent object="pqClientMainWindow/1QTabBar1" command="set_tab_with_text" arguments="Information"/>'
+
+#: Middle of the Apply button (x, y), and where progress shows (rows, columns).
+APPLY = (48, 562)
+STATUS = (slice(1125, 1148), slice(480, 912))
 
 #: Name of each picture, the program that leads to it, and what is then done in the window.
 PICTURES = {
     "paraview-menu": (START, MENU),
     "paraview-properties": (START + COMPRESS, ""),
+    "paraview-progress": (START, CHOOSE),
     "paraview-information": (START + COMPRESS, INFORMATION),
     "paraview-split": (START + COMPRESS + SPLIT, ""),
 }
@@ -91,7 +100,8 @@ def make(name: str, folder: Path) -> None:
     (work / "events.xml").write_text(f'<?xml version="1.0"?>\n<pqevents>\n{events}\n</pqevents>\n')
     (work / "flow.vti").symlink_to(folder / "flow.vti")
     screen = f"-screen 0 {SIZE[0]}x{SIZE[1]}x24 -fbdir {work}"
-    command = ["xvfb-run", "-a", "-s", screen, sys.executable, "-m", "neurcomp_cli", "paraview"]
+    command = ["xvfb-run", "-a", "-s", screen, "sh", "-c", 'env > variables; exec "$@"', "sh"]
+    command += [sys.executable, "-m", "neurcomp_cli", "paraview"]
     command += [f"--script={work / 'start.py'}", f"--test-script={work / 'events.xml'}"]
     env = os.environ | {"HOME": str(work / "home")}
     with (work / "log").open("w") as log:
@@ -103,12 +113,29 @@ def make(name: str, folder: Path) -> None:
                 raise SystemExit(f"{name}: ParaView did not come to the end:\n{(work / 'log').read_text()[-2000:]}")
             time.sleep(0.5)
         time.sleep(3)  # for what is still to be drawn
-        Image.fromarray(window_of(screenshot(work / "Xvfb_screen0"))).quantize(200).save(
-            IMAGES / f"{name}.png", optimize=True
-        )
+        if name == "paraview-progress":
+            apply_and_wait(work, end)
+        picture = window_of(screenshot(work / "Xvfb_screen0"))
+        Image.fromarray(picture).quantize(200).save(IMAGES / f"{name}.png", optimize=True)
     finally:
         os.killpg(window.pid, signal.SIGTERM)
         window.wait()
+
+
+def apply_and_wait(work: Path, end: float) -> None:
+    """Press Apply as a user does, and wait until a fifth of the bar in the status line is filled.
+
+    The player of ``--test-script`` can press it too, but ParaView shows no progress of what runs under the player.
+    """
+    variables = dict(v.split("=", 1) for v in (work / "variables").read_text().splitlines() if "=" in v)
+    env = os.environ | {name: variables[name] for name in ("DISPLAY", "XAUTHORITY")}
+    subprocess.run(["xdotool", "mousemove", *map(str, APPLY), "click", "1"], env=env, check=True)
+    while time.monotonic() < end:
+        red, _, blue = np.moveaxis(screenshot(work / "Xvfb_screen0")[STATUS].astype(int), -1, 0)
+        if (blue - red > 100).mean() > 0.2:
+            return
+        time.sleep(0.2)
+    raise SystemExit("paraview-progress: the status bar showed no progress")
 
 
 def version() -> str:

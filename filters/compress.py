@@ -15,7 +15,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 from neurcomp_core.container import Container
 from neurcomp_core.errors import Cancelled, InputError, Interrupted
 from neurcomp_core.field import Field
-from neurcomp_core.files import atomic_write
+from neurcomp_core.files import atomic_write, checked_path
 from neurcomp_core.metrics import ratio
 from neurcomp_core.pipeline import Compressed, compress, decompress
 from neurcomp_filters import pieces, resample
@@ -124,6 +124,8 @@ class NeuralCompress(CompressionSettings):
         if self._samples(source):
             source = resample.resampled(source, self._dimensions)
         resample.check_regular(source)
+        if self._file_name:
+            checked_path(self._file_name)
         fields = self._arrays.fields(source)
         result, stopped = self._run(fields)
         decoded = decompress(result, context=self.context(self._progress()))

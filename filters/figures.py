@@ -11,7 +11,7 @@ from vtkmodules.vtkCommonCore import vtkStringArray
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 
 from neurcomp_core import metrics
-from neurcomp_core.codec import codec_by_id
+from neurcomp_core.codec import codec_by_id, unpack_tried
 from neurcomp_core.container import Container
 
 #: Field data array with the bytes of the file that a reconstruction came from.
@@ -30,6 +30,8 @@ class Figures:
         As `neurcomp_core.metrics` defines them.
     seconds : float
         Time it took to encode, check and decode.
+    tried : str
+        What else was tried, and lost.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Figures:
     psnr: float = float("nan")
     max_error: float = float("nan")
     seconds: float = float("nan")
+    tried: str = ""
 
 
 def figures_of(file: Container) -> list[Figures]:
@@ -56,6 +59,7 @@ def figures_of(file: Container) -> list[Figures]:
             bytes_of_it + round(shared * spec.nbytes),
             float("nan") if record.psnr is None else record.psnr,
             float("nan") if record.max_error is None else record.max_error,
+            tried="; ".join(map(str, unpack_tried(record.tried))),
         )
         for record, spec, bytes_of_it in zip(file.header.arrays, specs, own, strict=True)
     ]
@@ -65,6 +69,8 @@ def add_figures(data: vtkDataObject, figures: Sequence[Figures]) -> None:
     """Put `figures` into the field data, each under a name that begins with ``neurcomp_``."""
     _add_text(data, "array", [f.name for f in figures])
     _add_text(data, "codec", [f.codec for f in figures])
+    if any(f.tried for f in figures):
+        _add_text(data, "tried", [f.tried for f in figures])
     _add_numbers(data, "bytes", np.array([f.file_bytes for f in figures], np.int64))
     _add_numbers(data, "ratio", np.array([metrics.ratio(f.raw_bytes, f.file_bytes) for f in figures]))
     _add_numbers(data, "bits_per_voxel", np.array([metrics.bits_per_voxel(f.file_bytes, f.voxels) for f in figures]))

@@ -1,4 +1,4 @@
-"""Opening ``.nvc`` files: any number of them as one series, whole or a part, at full or lower resolution."""
+"""Opening ``.nvc`` and ``.tthresh`` files: many of them as one series, whole or a part, at full or lower resolution."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field, Geometry, RectilinearGrid, UniformGrid
 from neurcomp_core.pipeline import decode_array
+from neurcomp_core.tthresh.file import open_compressed
 from neurcomp_filters.algorithm import Algorithm
 from neurcomp_filters.arrays import ArrayChoice
 from neurcomp_filters.bridge import vtk_from_fields, vtk_from_geometry
@@ -58,7 +59,7 @@ class _Contents:
 
 
 class NvcReader(Algorithm):
-    """Read ``.nvc`` files.
+    """Read ``.nvc`` and ``.tthresh`` files.
 
     The output is an image or a rectilinear grid; a multiblock with one block per grid where a file holds several.
     Of a structured output only the requested extent is decoded, so a slice or one process's piece of a large volume
@@ -191,7 +192,7 @@ class NvcReader(Algorithm):
         grids: list[Geometry] = []
         entries: list[_Entry] = []
         for step, name in enumerate(self._names):
-            file = Container(name)
+            file = open_compressed(name)
             if len(file) == 0:
                 raise InputError(f"{name} holds no array")
             for i, record in enumerate(file.header.arrays):

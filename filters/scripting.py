@@ -13,7 +13,7 @@ from typing import Any
 from vtkmodules.vtkCommonCore import vtkOutputWindow
 
 from neurcomp_core.errors import InputError, NeurCompError
-from neurcomp_filters.settings import codec_names, preset_names
+from neurcomp_filters.settings import codec_choices, preset_names
 
 # Option, property of the filters and writers, what the property `Target` then is, help.
 _TARGETS = (
@@ -111,7 +111,7 @@ def add_run(options: argparse.ArgumentParser, codec: bool = True) -> None:
     """Add the options that say how to compress."""
     group = options.add_argument_group("compression")
     if codec:
-        group.add_argument("--codec", default=codec_names()[0], help=f"one of {', '.join(codec_names())}")
+        group.add_argument("--codec", default=codec_choices()[0], help=f"one of {', '.join(codec_choices())}")
     group.add_argument("--preset", default="balanced", help=f"one of {', '.join(preset_names())}")
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="codec parameter; repeatable")
     group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))

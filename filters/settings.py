@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
+from neurcomp_core.auto import Auto
 from neurcomp_core.codec import Codec, Context, codec_by_name, registry, usable_cpus
 from neurcomp_core.errors import InputError
 from neurcomp_core.progress import Progress
+from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Bytes, MaxError, Psnr, Ratio, RelativeError, Target
 from neurcomp_filters.algorithm import Algorithm
 from neurcomp_filters.pieces import process
@@ -24,10 +26,15 @@ DEFAULTS: dict[type[Target], float] = {Ratio: 50.0, Psnr: 40.0, MaxError: 1.0, R
 
 
 def codec_names() -> list[str]:
-    """Codecs a user may ask for, the default first."""
+    """Codecs a user may compare, the best first."""
     # Constant arrays get theirs unasked.
     names = sorted(name for name in registry() if name != "constant")
-    return sorted(names, key=lambda name: name != "hashgrid")
+    return sorted(names, key=lambda name: name != "wavelet")
+
+
+def codec_choices() -> list[str]:
+    """What a user may ask for, the default first: ``auto`` and all codecs."""
+    return [Auto.name, *codec_names()]
 
 
 def preset_names() -> list[str]:
@@ -45,8 +52,9 @@ class CompressionSettings(Algorithm):
         super().__init__(**ports)
         self._kind = 0
         self._values = dict(DEFAULTS)
-        self._codec = "hashgrid"
+        self._codec = Auto.name
         self._preset = "balanced"
+        self._residual = False
         self._parameters = ""
         self._device = "auto"
         self._threads = 0
@@ -88,6 +96,10 @@ class CompressionSettings(Algorithm):
 
     def SetPreset(self, name: str) -> None:
         self._set(_preset=str(name))
+
+    def SetResidual(self, wanted: bool) -> None:
+        """Whether what a network misses is coded as well; other codecs take no notice."""
+        self._set(_residual=bool(wanted))
 
     def SetCodecParameters(self, text: str) -> None:
         """``name=value`` pairs, separated by blanks or commas."""
@@ -136,7 +148,8 @@ class CompressionSettings(Algorithm):
             If the name, the preset or a parameter does not exist.
         """
         chosen = codec_by_name(self._codec)
-        return chosen.from_preset(self._preset, **_parsed(chosen, self._parameters))
+        residual = {"residual": True} if self._residual and issubclass(chosen, NetworkCodec) else {}
+        return chosen.from_preset(self._preset, **{**residual, **_parsed(chosen, self._parameters)})
 
     def context(self, progress: Progress) -> Context:
         """How to run."""

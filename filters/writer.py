@@ -12,8 +12,10 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 
 from neurcomp_core.errors import InputError, Interrupted, NeurCompError
 from neurcomp_core.field import Field
-from neurcomp_core.files import atomic_write
+from neurcomp_core.files import atomic_write, checked_path
 from neurcomp_core.pipeline import compress, decompress
+from neurcomp_core.progress import Progress
+from neurcomp_core.series import join, next_target
 from neurcomp_filters import pieces, resample
 from neurcomp_filters.arrays import ArrayChoice
 from neurcomp_filters.figures import attached_file
@@ -24,8 +26,10 @@ class NvcWriter(CompressionSettings):
     """Compress a data set into a ``.nvc`` file.
 
     What `NeuralCompress` made is written as it was compressed, not once more. All time steps go into one file if
-    `SetWriteAllTimeSteps` is on. A process of a parallel run writes its piece into a file of its own, a block of a
-    multiblock likewise.
+    `SetWriteAllTimeSteps` is on; they are compressed as they come, so memory holds one step and the streams so far. In
+    a parallel run the first process collects the pieces, for which it needs the memory, and compresses the whole; what
+    `NeuralCompress` made of the pieces it joins into one file, a block for each. A block of a multiblock becomes a file
+    of its own.
 
     Examples
     --------
@@ -45,7 +49,9 @@ class NvcWriter(CompressionSettings):
         self._all_steps = False
         self._reuse = True
         self._step = 0
-        self._collected: list[Field] = []
+        self._parts: list[bytes] = []
+        self._whole = Progress()
+        self._saved = False
 
     def SetFileName(self, name: str | None) -> None:
         self._set(_file_name=str(name or ""))
@@ -91,12 +97,14 @@ class NvcWriter(CompressionSettings):
     def RequestData(self, request: Any, inInfo: Any, outInfo: Any) -> int:
         info = inInfo[0].GetInformationObject(0)
         source = self.GetInputData(inInfo, 0, 0)
-        times = self._times(info)
-        self._tried(lambda: self._take(source, last=self._step + 1 >= len(times)))
+        count = max(len(self._times(info)), 1)
+        if self._step == 0:
+            self._whole, self._saved = self._progress(self._time_limit), False
+        self._tried(lambda: self._take(source, count))
         self._step += 1
-        if self._error or self._step >= len(times):
+        if self._error or self._step >= count:
             request.Remove(Pipeline.CONTINUE_EXECUTING())
-            self._step, self._collected = 0, []
+            self._step, self._parts = 0, []
         else:
             request.Set(Pipeline.CONTINUE_EXECUTING(), 1)
         return 1
@@ -108,28 +116,74 @@ class NvcWriter(CompressionSettings):
             return ()
         return tuple(info.Get(Pipeline.TIME_STEPS()))
 
-    def _take(self, source: vtkDataSet, last: bool) -> None:
-        """Add a time step, and write the file after the last one."""
+    def _take(self, source: vtkDataSet, count: int) -> None:
+        """Compress a time step of `count`, and write the file after the last one."""
         if not self._file_name:
             raise InputError("no file name is set")
-        suffix = self._suffix(source)
-        if suffix and source.GetNumberOfPoints() == 0:
-            return
         resample.check_regular(source)
-        fields = self._arrays.fields(source)
-        if last and not self._collected:
-            content = self._attached(source, fields)
-            if content is not None:
-                self._save(content, suffix)
-                return
-        # Upstream may use its memory for the next step.
-        self._collected += fields if last else [_kept(field) for field in fields]
-        if last:
-            self._save(self._compressed(self._collected), suffix)
+        block, (process, processes) = self._blocks.index(source), pieces.process()
+        if block is not None and count > 1:
+            raise InputError("time steps of a multiblock cannot be in one file; extract a block, or save a single step")
+        if processes == 1:
+            self._add([source], count, "" if block is None else f"_{block}")
+        elif block is not None:
+            # Not every process has every block.
+            if source.GetNumberOfPoints():
+                self._add([source], count, f"_{block}_p{process}")
+        else:
+            parts = pieces.gathered(source)
+            if parts:
+                self._tried(lambda: self._add([p for p in parts if p.GetNumberOfPoints()], count, ""))
+            # All fail if the first one does: in the next step they would wait for it for ever.
+            problem = pieces.told_by_the_first(self._error)
+            if problem and not self._error:
+                raise InputError(problem)
+
+    def _add(self, sources: list[vtkDataSet], count: int, suffix: str) -> None:
+        """Compress one time step, given in pieces; the last one ends the file, or the first one that is stopped."""
+        if self._saved:
+            return
+        path = Path(self._file_name)
+        path = path.with_name(path.stem + suffix + path.suffix)
+        checked_path(path)
+        content, complete = self._encoded(sources, count)
+        if content is not None:
+            self._parts.append(content)
+        if len(self._parts) == count or not complete:
+            self._saved = True
+            atomic_write(path, self._parts[0] if len(self._parts) == 1 else join(self._parts))
+
+    def _encoded(self, sources: list[vtkDataSet], count: int) -> tuple[bytes | None, bool]:
+        """Bytes of a file of one time step, and whether it is complete; None if nothing of it is."""
+        parts = [self._arrays.fields(source) for source in sources]
+        if self._reuse:
+            known = [self._attached(*pair) for pair in zip(sources, parts, strict=True)]
+            if None not in known:
+                return (known[0] if len(known) == 1 else join(known)), True  # type: ignore[return-value,arg-type]
+        fields = parts[0] if len(parts) == 1 else pieces.assembled(parts)
+        context = self.context(self._share(count))
+        try:
+            target = next_target(self.target(), self._parts, fields, count - len(self._parts))
+            return compress(fields, target, self.codec(), context).data, True
+        except Interrupted as stop:
+            best = stop.best if isinstance(stop.best, bytes) else None
+            if not self._keep_best:
+                raise InputError(f"{stop}; nothing was written ('Keep Best' writes the best so far)") from stop
+            if best is None and not self._parts:
+                raise InputError(f"{stop}; there was nothing to write yet") from stop
+            self.Warn(f"{stop}; '{self._file_name}' holds the best so far")
+            return best, False
+
+    def _share(self, count: int) -> Progress:
+        """Progress of one time step as a part of the whole."""
+        done, whole = len(self._parts), self._whole
+        if count == 1:
+            return whole
+        return Progress(lambda f, text: whole.update((done + f) / count, f"time step {done + 1}/{count}, {text}"))
 
     def _attached(self, source: vtkDataObject, fields: list[Field]) -> bytes | None:
         """The file that `fields` came from, if they still are what it holds."""
-        content = attached_file(source) if self._reuse else None
+        content = attached_file(source)
         if content is None:
             return None
         try:
@@ -140,30 +194,6 @@ class NvcWriter(CompressionSettings):
             return None
         same = all(_same(known[f.association, f.name], f) for f in fields)
         return content if same else None
-
-    def _compressed(self, fields: list[Field]) -> bytes:
-        context = self.context(self._progress(self._time_limit))
-        try:
-            return compress(fields, self.target(), self.codec(), context).data
-        except Interrupted as stop:
-            if not self._keep_best or not isinstance(stop.best, bytes):
-                raise InputError(f"{stop}; nothing was written ('Keep Best' writes the best so far)") from stop
-            self.Warn(f"{stop}; '{self._file_name}' holds the best so far")
-            return stop.best
-
-    def _suffix(self, source: vtkDataObject) -> str:
-        block = self._blocks.index(source)
-        piece, count = pieces.process()
-        return ("" if block is None else f"_{block}") + (f"_p{piece}" if count > 1 else "")
-
-    def _save(self, content: bytes, suffix: str) -> None:
-        path = Path(self._file_name)
-        atomic_write(path.with_name(path.stem + suffix + path.suffix), content)
-
-
-def _kept(field: Field) -> Field:
-    mask = None if field.mask is None else field.mask.copy()
-    return Field(field.values.copy(), field.geometry, field.name, field.association, field.time, mask)
 
 
 def _same(a: Field, b: Field) -> bool:

@@ -12,7 +12,7 @@ import typer
 
 from neurcomp_cli import options, report
 from neurcomp_cli.console import working
-from neurcomp_cli.volumes import NVC, Reading, check_writable, is_compressed, load, open_compressed
+from neurcomp_cli.volumes import NVC, TTHRESH, Reading, check_writable, is_compressed, load, open_compressed
 from neurcomp_core import metrics
 from neurcomp_core.codec import Codec, Context, codec_by_name, usable_cpus
 from neurcomp_core.errors import InputError, Interrupted, NeurCompError
@@ -29,6 +29,8 @@ _EXAMPLES = (
     "neurcomp compress flow.vti --ratio 100",
     "neurcomp compress flow.vti --psnr 50 --array pressure -o p.nvc",
     "neurcomp compress ct.nrrd --max-error 2 --preset small",
+    "neurcomp compress ct.nrrd --psnr 45 --codec hashgrid --residual",
+    "neurcomp compress flow.vti --l2-error 0.01 -o flow.tthresh",
     "neurcomp compress a.raw --dims 256,256,128 --dtype uint8 --bytes 100000",
     "neurcomp compress run/*.vti --ratio 200 --time-limit 600 -o small/",
 )
@@ -76,13 +78,25 @@ def compress(
     relative_error: Annotated[
         float | None, typer.Option(help="No sample off by more than this times the range.", rich_help_panel=_TARGET)
     ] = None,
+    rmse: Annotated[
+        float | None, typer.Option(help="Root mean squared error at most, data's units.", rich_help_panel=_TARGET)
+    ] = None,
+    l2_error: Annotated[
+        float | None, typer.Option(help="Norm of the error / norm of the data at most.", rich_help_panel=_TARGET)
+    ] = None,
     arrays: options.Arrays = None,
     codec: Annotated[
-        str, typer.Option(metavar="NAME", help="See `neurcomp codecs`.", rich_help_panel=_CODEC)
-    ] = "hashgrid",
+        str, typer.Option(metavar="NAME", help="See `neurcomp codecs`; auto chooses.", rich_help_panel=_CODEC)
+    ] = "auto",
     preset: Annotated[
         str, typer.Option(metavar="fast|balanced|small", help="Speed or size.", rich_help_panel=_CODEC)
     ] = "balanced",
+    residual: Annotated[
+        bool,
+        typer.Option(
+            "--residual", help="Networks: code what they miss, so that any target is met.", rich_help_panel=_CODEC
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Codec parameter; repeatable.", rich_help_panel=_CODEC),
@@ -112,7 +126,7 @@ def compress(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compress volume files to a size or a quality, each into a .nvc file.
+    """Compress volume files to a size or a quality, each into a .nvc file, or a .tthresh file if OUT is one.
 
     The file is decoded and measured before it is written: a target is met or the command fails and says what can be
     reached. All numeric arrays are taken. A size is that of the whole file, a quality holds for each array.
@@ -121,8 +135,8 @@ def compress(
     """
     chosen = codec_by_name(codec)
     job = _Job(
-        options.target_of(ratio, size, psnr, max_error, relative_error),
-        chosen.from_preset(preset, **options.settings_of(chosen, settings)),
+        options.target_of(ratio, size, psnr, max_error, relative_error, rmse, l2_error),
+        chosen.from_preset(preset, **options.settings_of(chosen, settings), **options.residual_of(chosen, residual)),
         arrays,
         Reading(dims, dtype, dataset, fill_value),
         device,
@@ -147,7 +161,7 @@ def compress(
                 raise
             done.append(_record(source, target, fields, result, time.perf_counter() - start))
             if not quiet and not as_json:
-                _show(target, fields, result)
+                _show(target, fields, result, job)
     finally:
         # Also when a later file failed: what was written before it exists.
         if as_json and done:
@@ -162,8 +176,8 @@ def _outputs(inputs: Sequence[Path], out: Path | None, force: bool) -> list[Path
         if is_compressed(source):
             raise InputError(f"'{source}' is compressed already; decompress it first to compress it in another way")
         target = options.path_for(source, out, NVC)
-        if not is_compressed(target):
-            raise InputError(f"-o {target}: expected a name that ends in {NVC}")
+        if not is_compressed(target) and target.suffix.lower() != TTHRESH:
+            raise InputError(f"-o {target}: expected a name that ends in {NVC} or {TTHRESH}")
         if target in found:
             raise InputError(f"'{found[target]}' and '{source}' would both become '{target}'; give them one by one")
         check_writable(target, force)
@@ -176,11 +190,25 @@ def _run(source: Path, target: Path, fields: list[Field], job: _Job) -> Compress
     with working(title, quiet=job.silent, time_limit=job.time_limit, hands_over=True) as progress:
         context = Context(job.device, job.threads, job.seed, progress)
         try:
-            result = compress_fields(fields, job.target, job.codec, context)
+            if target.suffix.lower() == TTHRESH:
+                result = _bare_stream(fields, target, job, context)
+            else:
+                result = compress_fields(fields, job.target, job.codec, context)
         except Interrupted as stop:
             raise type(stop)(f"{stop}; {_keep(stop.best, target, job)}", stop.best) from stop
     atomic_write(target, result.data)
     return result
+
+
+def _bare_stream(fields: list[Field], target: Path, job: _Job, context: Context) -> Compressed:
+    from neurcomp_core.tthresh.file import compress_file
+
+    if len(fields) != 1:
+        names = ", ".join(f"'{f.name}'" for f in fields)
+        raise InputError(f"-o {target}: a {TTHRESH} file holds one array, got {len(fields)} ({names}); choose one")
+    if job.codec.name not in ("tthresh", "auto"):
+        raise InputError(f"-o {target}: a {TTHRESH} file is of the codec tthresh, got --codec {job.codec.name}")
+    return compress_file(fields[0], job.target, context)
 
 
 def _keep(best: object, target: Path, job: _Job) -> str:
@@ -214,11 +242,15 @@ def _record(source: Path, target: Path, fields: list[Field], result: Compressed,
     }
 
 
-def _show(target: Path, fields: list[Field], result: Compressed) -> None:
+def _show(target: Path, fields: list[Field], result: Compressed, job: _Job) -> None:
     report.compressed_table(fields, result.reports)
+    if job.codec.name == "auto" and target.suffix.lower() != TTHRESH:
+        report.chosen(fields, result.reports)
     raw = sum(f.nbytes for f in fields)
     size = len(result.data)
     report.line(
         f"{target}: {report.whole(size)} bytes of {report.whole(raw)}, ratio {report.number(metrics.ratio(raw, size))}"
     )
     report.note(f"{report.PSNR}; {report.RATIO}.")
+    if target.suffix.lower() == TTHRESH:
+        report.note(f"A {TTHRESH} file holds the tensor alone: grid, array name and time are not kept.")

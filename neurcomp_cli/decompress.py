@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from neurcomp_cli import options, report
@@ -16,14 +17,20 @@ from neurcomp_core.codec import Context, usable_cpus
 from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field, RectilinearGrid
-from neurcomp_core.pipeline import decode_array
+from neurcomp_core.files import atomic_path
+from neurcomp_core.metrics import release
+from neurcomp_core.pipeline import decode_array, decode_blocks
 
 _EXAMPLES = (
     "neurcomp decompress flow.nvc",
     "neurcomp decompress flow.nvc --array pressure -o p.npy",
     "neurcomp decompress flow.nvc --region 0:64,:,10 -o a.vti    # one z layer",
     "neurcomp decompress flow.nvc --level 2 -o coarse.vti        # every 4th",
+    "neurcomp decompress flow.tthresh -o flow.vti",
 )
+
+#: Arrays of more bytes are written as they are decoded, where the format allows it.
+_LARGE = 1 << 28
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def decompress(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A .nvc file.", show_default=False)],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A .nvc or .tthresh file.", show_default=False)],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="OUT", help="File to write: .vti .vtr .pvd .vtkhdf .npy; or a folder."),
@@ -51,7 +58,7 @@ def decompress(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Decompress a .nvc file, wholly or a part of it, into a file of another format.
+    """Decompress a .nvc or .tthresh file, wholly or a part of it, into a file of another format.
 
     The result is a .vti by default, a .vtr where the grid is rectilinear and a .pvd where there are several times.
     Decoding needs the file alone, and neither torch nor a GPU.
@@ -64,14 +71,17 @@ def decompress(
     fields: list[Field] = []
     with working(f"decompressing {source.name}", quiet=quiet) as progress:
         context = Context(device, threads or usable_cpus(), progress=progress)
-        for done, i in enumerate(indices):
-            progress.update(done / len(indices), f"array {file.header.arrays[i].name}")
-            box = None if region is None else options.region_of(region, file.spec(i).shape)
-            fields.append(decode_array(file, i, box, level, context))
-        progress.update(1.0, f"writing {target.name}")
-        from neurcomp_filters import io
+        if target.suffix.lower() == ".npy" and region is None and level == 0 and file.spec(indices[0]).nbytes > _LARGE:
+            fields.append(_written(file, indices, target, context))
+        else:
+            for done, i in enumerate(indices):
+                progress.update(done / len(indices), f"array {file.header.arrays[i].name}")
+                box = None if region is None else options.region_of(region, file.spec(i).shape)
+                fields.append(decode_array(file, i, box, level, context))
+            progress.update(1.0, f"writing {target.name}")
+            from neurcomp_filters import io
 
-        io.write(fields, target)
+            io.write(fields, target)
     seconds = time.perf_counter() - start
     if as_json:
         found = [report.field_json(f) for f in fields]
@@ -81,6 +91,23 @@ def decompress(
             shape = report.shape_text(field.values.shape)
             report.line(f"{report.label(field)}: {shape} {field.values.dtype}, {report.whole(field.nbytes)} bytes")
         report.line(f"{target}: written in {seconds:.1f} s")
+
+
+def _written(file: Container, indices: Sequence[int], target: Path, context: Context) -> Field:
+    """A large array, written box after box as it is decoded, and mapped into memory."""
+    if len(indices) != 1:
+        raise InputError(f"a .npy file holds one array, got {len(indices)}; choose one or write a .vti file")
+    index = indices[0]
+    record, spec = file.header.arrays[index], file.spec(index)
+    with atomic_path(target) as temporary:
+        out = np.lib.format.open_memmap(temporary, "w+", spec.dtype, spec.shape)
+        for region, values in decode_blocks(file, index, context):
+            out[region] = values
+            release(out)
+            context.progress.update(region[0].stop / spec.shape[0], f"writing {target.name}")
+        out.flush()
+    values = np.load(target, mmap_mode="r")
+    return Field(values, file.geometry(index), record.name, file.association(index), record.time)
 
 
 def _chosen(file: Container, arrays: Sequence[str] | None) -> list[int]:

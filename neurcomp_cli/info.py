@@ -11,7 +11,7 @@ import typer
 from neurcomp_cli import options, report
 from neurcomp_cli.volumes import Reading, is_compressed, load, open_compressed
 from neurcomp_core import metrics
-from neurcomp_core.codec import Encoded, codec_by_id
+from neurcomp_core.codec import Encoded, codec_by_id, unpack_tried
 from neurcomp_core.container import VERSION, Container
 from neurcomp_core.field import Field
 
@@ -83,6 +83,8 @@ def describe(file: Container) -> dict[str, Any]:
                 "psnr": record.psnr,
                 "max_error": record.max_error,
                 "lossless": record.max_error == 0,
+                "tried": [report.tried_json(t) for t in unpack_tried(record.tried)],
+                "chosen_over": [str(t) for t in unpack_tried(record.tried)],
                 "bytes": {
                     "parameters": len(record.params),
                     "special samples": len(sections[0]) if record.special else 0,
@@ -130,6 +132,8 @@ def _show_compressed(found: dict[str, Any]) -> None:
         if a["parameters"]:
             texts = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in a["parameters"].items())
             report.line(f"{a['name']}: {a['codec']}, {', '.join(texts)}")
+        if a["chosen_over"]:
+            report.line(f"{a['name']}: {a['codec']} was chosen over {'; '.join(a['chosen_over'])}")
     checks = sum(a["bytes"]["checksums"] for a in found["arrays"])
     params = sum(a["bytes"]["parameters"] for a in found["arrays"])
     report.note(

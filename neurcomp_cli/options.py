@@ -11,10 +11,11 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from neurcomp_cli.console import reporting
-from neurcomp_core.codec import Codec
+from neurcomp_core.codec import Codec, registry
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Region
-from neurcomp_core.target import Bytes, MaxError, Psnr, Ratio, RelativeError, Target
+from neurcomp_core.residual import NetworkCodec
+from neurcomp_core.target import Bytes, L2Error, MaxError, Psnr, Ratio, RelativeError, Rmse, Target
 
 _READING = "Reading files without a full header"
 
@@ -71,7 +72,13 @@ def whole_numbers(text: str, option: str, count: range) -> tuple[int, ...]:
 
 
 def target_of(
-    ratio: float | None, size: int | None, psnr: float | None, max_error: float | None, relative_error: float | None
+    ratio: float | None,
+    size: int | None,
+    psnr: float | None,
+    max_error: float | None,
+    relative_error: float | None,
+    rmse: float | None = None,
+    l2_error: float | None = None,
 ) -> Target:
     """The one target a user gave.
 
@@ -86,6 +93,8 @@ def target_of(
         (Psnr, "--psnr", psnr),
         (MaxError, "--max-error", max_error),
         (RelativeError, "--relative-error", relative_error),
+        (Rmse, "--rmse", rmse),
+        (L2Error, "--l2-error", l2_error),
     )
     chosen = [(kind, value) for kind, _, value in given if value is not None]
     if len(chosen) != 1:
@@ -117,6 +126,20 @@ def settings_of(codec: type[Codec], texts: list[str] | None) -> dict[str, Any]:
             raise InputError(f"--set: codec {codec.name} has no parameter '{name}'; it has: {listing}")
         found[name] = _parse(value, known[name], name)
     return found
+
+
+def residual_of(codec: type[Codec], wanted: bool) -> dict[str, Any]:
+    """The codec parameter that ``--residual`` stands for.
+
+    Raises
+    ------
+    InputError
+        If the codec is no network.
+    """
+    if wanted and not issubclass(codec, NetworkCodec):
+        networks = ", ".join(name for name, known in sorted(registry().items()) if issubclass(known, NetworkCodec))
+        raise InputError(f"--residual: expected --codec with a network ({networks}), got {codec.name}")
+    return {"residual": True} if wanted else {}
 
 
 def _parse(text: str, hint: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from neurcomp_cli.console import stdout
 from neurcomp_core import metrics
+from neurcomp_core.codec import Tried, codec_by_id
 from neurcomp_core.field import Field, Geometry, RectilinearGrid
 from neurcomp_core.pipeline import ArrayReport
 
@@ -137,7 +138,28 @@ def array_json(field: Field, report: ArrayReport) -> dict[str, Any]:
         "bits_per_voxel": metrics.bits_per_voxel(report.file_bytes, field.voxels),
         **quality_json(report.quality),
         "seconds": round(report.seconds, 3),
+        "tried": [tried_json(t) for t in report.tried],
     }
+
+
+def tried_json(tried: Tried) -> dict[str, Any]:
+    """What else was tried; no bytes and no psnr where there was no result."""
+    found = {"codec": codec_by_id(tried.codec).name, "residual": tried.residual}
+    if not tried.nbytes:
+        return found | {"why": tried.why or None}
+    return found | {"bytes": tried.nbytes, "psnr": tried.psnr, "met": tried.met}
+
+
+def chosen(fields: Sequence[Field], reports: Sequence[ArrayReport]) -> None:
+    """Which codec the codec auto chose, and over what."""
+    for field, report in zip(fields, reports, strict=True):
+        if report.codec != "constant":
+            line(f"{label(field)}: auto chose {report.codec}" + over(report.tried))
+
+
+def over(tried: Sequence[Tried]) -> str:
+    """The end of a sentence that says what was chosen."""
+    return f" over {'; '.join(map(str, tried))}" if tried else "; nothing else was likely to win"
 
 
 def compressed_table(fields: Sequence[Field], reports: Sequence[ArrayReport]) -> None:

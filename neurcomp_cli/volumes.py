@@ -12,8 +12,10 @@ from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field
 from neurcomp_core.pipeline import decompress
+from neurcomp_core.tthresh import file as tthresh
 
 NVC = ".nvc"
+TTHRESH = tthresh.SUFFIX
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def load(path: Path, arrays: Sequence[str] | None = None, reading: Reading | Non
 
 
 def open_compressed(path: Path) -> Container:
-    """An open ``.nvc`` file.
+    """An open ``.nvc`` or ``.tthresh`` file.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def open_compressed(path: Path) -> Container:
         If it cannot be read or is not one.
     """
     _check_is_file(path)
-    return Container(path)
+    return tthresh.open_compressed(path)
 
 
 def _check_is_file(path: Path) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import math
 import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
-from neurcomp_core.container import ArraySpec, section_cost
+from neurcomp_core.coding import wire
+from neurcomp_core.container import ArrayRecord, ArraySpec, section_cost
 from neurcomp_core.errors import FormatError, InputError
-from neurcomp_core.field import Field, Region
+from neurcomp_core.field import Field, Region, full_region
+from neurcomp_core.metrics import Measuring, Quality, release
 from neurcomp_core.progress import Progress
 from neurcomp_core.target import Target
 
@@ -26,6 +30,65 @@ def usable_cpus() -> int:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A way of coding an array that was tried, and lost to the one in the file.
+
+    Attributes
+    ----------
+    codec : int
+        Its id.
+    residual : bool
+        Whether what a network missed was coded as well.
+    nbytes : int
+        Of its stream; 0 if there is none.
+    psnr : float
+        In dB; infinite if lossless, 0 if there is no stream.
+    met : bool
+        Whether it met the target: one that missed it with as many bytes as another met it with need not go on.
+    why : str
+        What kept it from a stream; not stored.
+    """
+
+    codec: int
+    residual: bool = False
+    nbytes: int = 0
+    psnr: float = 0.0
+    met: bool = False
+    why: str = ""
+
+    def __str__(self) -> str:
+        name = codec_by_id(self.codec).name + (" with residual" if self.residual else "")
+        if not self.nbytes:
+            return f"{name}: {self.why or 'no result'}"
+        missed = "" if self.met else ", which misses the target"
+        quality = "lossless" if self.psnr == math.inf else f"{self.psnr:.2f} dB"
+        return f"{name}: {self.nbytes:,} bytes, {quality}{missed}"
+
+
+#: How a lossless PSNR is stored, in hundredths.
+_LOSSLESS = 100_000
+
+
+def pack_tried(tried: Sequence[Tried]) -> tuple[int, ...]:
+    """Four integers each, as `container.ArrayRecord` stores them."""
+    found: list[int] = []
+    for t in tried:
+        found += t.codec, t.residual + 2 * t.met, t.nbytes, round(100 * min(max(t.psnr, 0), _LOSSLESS / 100))
+    return tuple(found)
+
+
+def unpack_tried(numbers: Sequence[int]) -> list[Tried]:
+    """Inverse of `pack_tried`; codecs that this version does not know are left out."""
+    known = {codec.id for codec in registry().values()}
+    found = []
+    for codec, flags, nbytes, psnr in zip(*(numbers[i::4] for i in range(4)), strict=False):
+        if codec in known:
+            figure = math.inf if psnr >= _LOSSLESS else psnr / 100
+            found.append(Tried(codec, bool(flags & 1), max(nbytes, 0), figure, bool(flags & 2)))
+    return found
+
+
+@dataclass(frozen=True)
 class Encoded:
     """What a codec makes of one array.
 
@@ -33,17 +96,28 @@ class Encoded:
     ----------
     params : bytes
         The codec's own record (`coding.wire`), stored in the header.
-    sections : tuple of bytes
-        Streams, each stored with its checksum.
+    sections : sequence of bytes
+        Streams, each stored with its checksum; of a file they are read when they are asked for.
+    codec : type of Codec, optional
+        Whose stream it is, if not that of the codec that was asked.
+    tried : tuple of Tried
+        What it was chosen over.
     """
 
     params: bytes
-    sections: tuple[bytes, ...]
+    sections: Sequence[bytes]
+    codec: type[Codec] | None = None
+    tried: tuple[Tried, ...] = ()
 
     @property
     def nbytes(self) -> int:
         """Bytes this takes in a file."""
-        return len(self.params) + section_cost(self.sections)
+        return len(self.params) + section_cost(self.sections) + tried_cost(self.tried)
+
+
+def tried_cost(tried: Sequence[Tried]) -> int:
+    """Bytes that a file takes to say what was tried."""
+    return len(wire.pack(ArrayRecord(tried=pack_tried(tried))))
 
 
 @dataclass(frozen=True)
@@ -89,6 +163,8 @@ class Codec(ABC):
     name: ClassVar[str]
     #: Named parameter sets, best known first choice under 'balanced'.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: Whether a coarser level is samples of the finest one, not a smoothed preview of it.
+    exact_levels: ClassVar[bool] = True
 
     @abstractmethod
     def encode(self, field: Field, target: Target, context: Context) -> Encoded:
@@ -122,7 +198,7 @@ class Codec(ABC):
         region : tuple of slice
             Non-empty box in z, y, x, within the shape, steps of 1.
         level : int
-            0 for every sample.
+            0 for every sample. Above it, a codec without `exact_levels` may return what a low-pass filter leaves there.
 
         Returns
         -------
@@ -134,6 +210,18 @@ class Codec(ABC):
         FormatError
             If the streams are not what this codec writes.
         """
+
+    @classmethod
+    def decode_blocks(cls, encoded: Encoded, spec: ArraySpec, context: Context) -> Iterator[tuple[Region, np.ndarray]]:
+        """What `decode` returns of the whole array at level 0, box after box; a codec of large arrays overrides it.
+
+        Yields
+        ------
+        region : tuple of slice
+        values : ndarray
+        """
+        whole = full_region(spec.shape)
+        yield whole, cls.decode(encoded, spec, whole, 0, context)
 
     @classmethod
     def describe(cls, encoded: Encoded) -> dict[str, Any]:
@@ -172,6 +260,18 @@ def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype, copy=False)
 
 
+def measured(codec: type[Codec], encoded: Encoded, field: Field, context: Context) -> Quality:
+    """Quality of what a stream decodes to on the CPU, box after box."""
+    spec = ArraySpec(field.values.shape, field.values.dtype)
+    measuring = Measuring()
+    # The reference path is the CPU's: a file's figures must not depend on where it was made.
+    for region, decoded in codec.decode_blocks(encoded, spec, replace(context, device="cpu")):
+        assert decoded.dtype == spec.dtype, "a codec returns the array's dtype"
+        measuring.add(field.values[region], decoded, None if field.mask is None else field.mask[region])
+        release(field.values)
+    return measuring.quality
+
+
 @cache
 def registry() -> dict[str, type[Codec]]:
     """All codecs by name; importing one needs none of its optional dependencies."""
@@ -179,21 +279,25 @@ def registry() -> dict[str, type[Codec]]:
     found: dict[str, type[Codec]] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for item in vars(importlib.import_module(f"neurcomp_core.codecs.{module.name}")).values():
-            if isinstance(item, type) and issubclass(item, Codec) and item is not Codec:
+            if isinstance(item, type) and issubclass(item, Codec) and not inspect.isabstract(item):
                 found[item.name] = item
     return found
 
 
 def codec_by_name(name: str) -> type[Codec]:
-    """The codec a user asks for.
+    """The codec a user asks for; ``auto`` is the one that chooses among those of the registry.
 
     Raises
     ------
     InputError
         If there is none of that name; lists those there are.
     """
+    from neurcomp_core.auto import Auto
+
+    if name == Auto.name:
+        return Auto
     if name not in registry():
-        raise InputError(f"there is no codec '{name}'; there are: {', '.join(sorted(registry()))}")
+        raise InputError(f"there is no codec '{name}'; there are: {', '.join([Auto.name, *sorted(registry())])}")
     return registry()[name]
 
 

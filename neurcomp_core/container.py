@@ -63,6 +63,8 @@ class ArrayRecord:
         Measured when the file was written.
     brick : tuple of int
         Brick size x, y, z where the sections are bricks (x fastest); reserved.
+    tried : tuple of int
+        What else was tried (`codec.pack_tried`).
     """
 
     sections: tuple[int, ...] = ()
@@ -78,6 +80,7 @@ class ArrayRecord:
     psnr: float | None = None
     max_error: float | None = None
     brick: tuple[int, ...] = ()
+    tried: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,10 @@ class Container:
         """All sections of array `index`, verified."""
         return tuple(self.section(index, s) for s in range(len(self.header.arrays[index].sections)))
 
+    def lazy_sections(self, index: int) -> Sequence[bytes]:
+        """Sections of array `index`, each read and verified when it is asked for."""
+        return _Sections(self, index, range(len(self.header.arrays[index].sections)))
+
     def section(self, index: int, section: int) -> bytes:
         """One section of array `index`, verified."""
         start = self._offsets[index][section]
@@ -290,6 +297,21 @@ class Container:
         )
         if not sizes_ok:
             raise FormatError(f"{self.name}: a grid in the header makes no sense: {record}")
+
+
+class _Sections(Sequence):
+    """See `Container.lazy_sections`."""
+
+    def __init__(self, file: Container, index: int, numbers: range) -> None:
+        self._file, self._index, self._numbers = file, index, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, at):
+        if isinstance(at, slice):
+            return _Sections(self._file, self._index, self._numbers[at])
+        return self._file.section(self._index, self._numbers[at])
 
 
 def _unfold(values: tuple) -> tuple:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from neurcomp_core.errors import InputError
-from neurcomp_core.metrics import valid_samples
+from neurcomp_core.metrics import limits, valid_samples
 
 Association = Literal["point", "cell"]
 Region = tuple[slice, slice, slice]
@@ -208,9 +208,8 @@ class Field:
     @property
     def limits(self) -> tuple[float, float]:
         """Least and largest of the valid samples, of which there must be one."""
-        valid = self.valid
-        values = self.values if valid is None else self.values[valid]
-        return float(values.min()), float(values.max())
+        low, high = limits(self.values, self.valid)
+        return float(low), float(high)
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,24 @@ from pathlib import Path
 from neurcomp_core.errors import InputError
 
 
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The file that writing to `path` would make or replace; to ask before long work.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing, or the target is not a regular file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise InputError(f"cannot write '{path}': it is a folder; give a file name")
+    if target.exists() and not target.is_file():
+        raise InputError(f"cannot write '{path}': it is not a regular file")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write '{path}': the folder '{target.parent}' does not exist")
+    return target
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` once the block ends without an exception.
@@ -30,13 +48,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> with atomic_path("volume.nvc") as temporary:
     ...     temporary.write_bytes(b"...")
     """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise InputError(f"cannot write '{path}': it is a folder; give a file name")
-    if target.exists() and not target.is_file():
-        raise InputError(f"cannot write '{path}': it is not a regular file")
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write '{path}': the folder '{target.parent}' does not exist")
+    target = checked_path(path)
     # The stem is cut so that the temporary name stays within what file systems allow.
     temporary = target.with_name(f".{target.stem[:100]}-{secrets.token_hex(4)}{target.suffix}")
     try:

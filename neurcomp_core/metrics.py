@@ -5,6 +5,8 @@ All statistics run over the valid samples of the original: finite and not masked
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,13 +55,92 @@ def psnr(value_range: float, rmse: float) -> float:
 
 def valid_samples(values: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray | None:
     """Boolean array of finite, unmasked samples, or None when all are."""
-    finite = np.isfinite(values) if values.dtype.kind == "f" else None
-    if finite is not None and finite.all():
-        finite = None
+    finite = None if values.dtype.kind != "f" or _all_finite(values) else np.isfinite(values)
     if mask is None or not mask.any():
         return finite
     keep = np.broadcast_to(~mask if mask.ndim == values.ndim else ~mask[..., None], values.shape)
     return keep if finite is None else keep & finite
+
+
+def slabs(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts of an array along its first axis of at most some 64 MB; of a mapped one, one at a time is in memory."""
+    for part in np.array_split(values, min(max(values.nbytes >> 26, 1), len(values))):
+        yield part
+        release(values)
+
+
+def limits(values: np.ndarray, valid: np.ndarray | None = None) -> tuple[np.generic, np.generic]:
+    """Least and largest of the valid samples, of which there must be one."""
+    if valid is not None:
+        values = values[valid]
+    ends = [(part.min(), part.max()) for part in slabs(values)]
+    return min(e[0] for e in ends), max(e[1] for e in ends)
+
+
+def release(values: np.ndarray) -> None:
+    """Let go of the pages that a memory-mapped array has brought into memory."""
+    source = values
+    while source is not None and not isinstance(source, np.memmap):
+        source = getattr(source, "base", None)
+    pages = getattr(source, "_mmap", None)
+    if pages is not None and hasattr(pages, "madvise") and source is not None and source.mode != "c":
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    """Whether all are; without a mask of the size of a large array."""
+    return all(np.isfinite(part).all() for part in slabs(values))
+
+
+def root_mean_square(values: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """``sqrt(mean(a^2))`` over the valid samples; 0 if there are none."""
+    valid = valid_samples(values, mask)
+    flat, keep = values.reshape(-1), None if valid is None else valid.reshape(-1)
+    count, total = 0, 0.0
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        part = (part if keep is None else part[keep[start : start + _CHUNK]]).astype(np.float64)
+        count += part.size
+        total += float(np.dot(part, part))
+    return float(np.sqrt(total / count)) if count else 0.0
+
+
+class Measuring:
+    """`measure` of arrays that come in parts; `quality` is that of the parts so far."""
+
+    def __init__(self) -> None:
+        self._count, self._total, self._worst = 0, 0.0, 0.0
+        # Python's own numbers: the range of 64-bit integers is exact, too.
+        self._low, self._high = float("inf"), float("-inf")
+
+    def add(self, original: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Take another part; see `measure`."""
+        if original.shape != decoded.shape:
+            raise InputError(f"cannot compare arrays of different shape: {original.shape} and {decoded.shape}")
+        valid = valid_samples(original, mask)
+        flat_a, flat_b = original.reshape(-1), decoded.reshape(-1)
+        flat_valid = None if valid is None else valid.reshape(-1)
+        for start in range(0, flat_a.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            a, b = flat_a[part], flat_b[part]
+            if flat_valid is not None:
+                a, b = a[flat_valid[part]], b[flat_valid[part]]
+            if a.size == 0:
+                continue
+            error = np.abs(_difference(a, b))
+            self._count += a.size
+            self._total += float(np.dot(error, error))
+            self._worst = max(self._worst, float(error.max()) if not np.isnan(error).any() else np.inf)
+            self._low, self._high = min(self._low, a.min().item()), max(self._high, a.max().item())
+
+    @property
+    def quality(self) -> Quality:
+        """Raises InputError if no sample was valid."""
+        if self._count == 0:
+            raise InputError("no sample to compare: every value is NaN, infinite or masked")
+        rmse = float(np.sqrt(self._total / self._count)) if np.isfinite(self._worst) else float("inf")
+        value_range = float(self._high - self._low)
+        return Quality(psnr(value_range, rmse), rmse, self._worst, value_range, self._count)
 
 
 def measure(original: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None = None) -> Quality:
@@ -72,31 +153,9 @@ def measure(original: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None =
     InputError
         If the shapes differ or no sample is valid.
     """
-    if original.shape != decoded.shape:
-        raise InputError(f"cannot compare arrays of different shape: {original.shape} and {decoded.shape}")
-    valid = valid_samples(original, mask)
-    flat_a, flat_b = original.reshape(-1), decoded.reshape(-1)
-    flat_valid = None if valid is None else valid.reshape(-1)
-    count, total, worst = 0, 0.0, 0.0
-    # Python's own numbers: the range of 64-bit integers is exact, too.
-    low, high = float("inf"), float("-inf")
-    for start in range(0, flat_a.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        a, b = flat_a[part], flat_b[part]
-        if flat_valid is not None:
-            a, b = a[flat_valid[part]], b[flat_valid[part]]
-        if a.size == 0:
-            continue
-        error = np.abs(_difference(a, b))
-        count += a.size
-        total += float(np.dot(error, error))
-        worst = max(worst, float(error.max()) if not np.isnan(error).any() else np.inf)
-        low, high = min(low, a.min().item()), max(high, a.max().item())
-    if count == 0:
-        raise InputError("no sample to compare: every value is NaN, infinite or masked")
-    rmse = float(np.sqrt(total / count)) if np.isfinite(worst) else float("inf")
-    value_range = float(high - low)
-    return Quality(psnr(value_range, rmse), rmse, worst, value_range, count)
+    measuring = Measuring()
+    measuring.add(original, decoded, mask)
+    return measuring.quality
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from neurcomp_core import container, metrics
-from neurcomp_core.codec import Codec, Context, Encoded, codec_by_id, codec_by_name
+from neurcomp_core.codec import Codec, Context, Encoded, Tried, codec_by_id, codec_by_name, measured, pack_tried
 from neurcomp_core.container import ArrayRecord, ArraySpec, Container, Header
 from neurcomp_core.errors import FormatError, InputError, Interrupted, TargetError
 from neurcomp_core.field import DTYPES, Field, Region, full_region
 from neurcomp_core.metrics import Quality
-from neurcomp_core.target import BUDGET_FLOOR, Bytes, MaxError, RelativeError, Target
+from neurcomp_core.target import BUDGET_FLOOR, Bytes, L2Error, MaxError, Psnr, RelativeError, Rmse, Target
 
 #: Bytes a header may still grow by once a stream's length and measured figures are known.
 _SLACK = 4
@@ -37,6 +37,8 @@ class ArrayReport:
         Measured on the decoded bytes, in the array's dtype.
     seconds : float
         Encoding and checking.
+    tried : tuple of Tried
+        What else was tried, and lost.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ArrayReport:
     file_bytes: int
     quality: Quality
     seconds: float
+    tried: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class _Coded:
     codec: type[Codec]
     quality: Quality
     seconds: float
+    tried: tuple[Tried, ...]
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +105,7 @@ class _Coded:
 
 
 def compress(
-    fields: Field | Sequence[Field], target: Target, codec: Codec | str = "hashgrid", context: Context | None = None
+    fields: Field | Sequence[Field], target: Target, codec: Codec | str = "auto", context: Context | None = None
 ) -> Compressed:
     """Compress fields into the bytes of one ``.nvc`` file.
 
@@ -112,7 +116,8 @@ def compress(
     target : Target
         Quality targets hold for each array; a size is that of the whole file, shared in proportion to raw bytes.
     codec : Codec or str
-        A codec, or the name of one to take with its default parameters. Constant arrays are stored as such.
+        A codec, or the name of one to take with its default parameters; ``auto`` chooses (`auto.Auto`). Constant arrays
+        are stored as such.
     context : Context, optional
 
     Returns
@@ -162,11 +167,13 @@ def compress(
     header = Header(shared, tuple(c.record for c in coded))
     data = container.dumps(header, [s for c in coded for s in c.sections])
     context.progress.within(0, 1)
-    reports = tuple(
-        ArrayReport(f.name, c.codec.name, f.nbytes, c.nbytes + round(overhead * f.nbytes / raw), c.quality, c.seconds)
-        for f, c in zip(fields, coded, strict=True)
-    )
+    reports = tuple(_report(f, c, round(overhead * f.nbytes / raw)) for f, c in zip(fields, coded, strict=True))
     return Compressed(data, reports)
+
+
+def _report(field: Field, coded: _Coded, shared: int) -> ArrayReport:
+    size = coded.nbytes + shared
+    return ArrayReport(field.name, coded.codec.name, field.nbytes, size, coded.quality, coded.seconds, coded.tried)
 
 
 def decompress(
@@ -222,7 +229,7 @@ def decode_array(
     step = 2**level
     shape = tuple(-(-(r.stop - r.start) // step) for r in box) + spec.shape[3:]
     _check_memory(ArraySpec(spec.shape if record.special else shape, spec.dtype), file.name)
-    sections = file.sections(index)
+    sections = file.lazy_sections(index)
     encoded = Encoded(record.params, sections[1:] if record.special else sections)
     try:
         values = _decode(codec_by_id(record.codec), encoded, spec, box, level, context or Context())
@@ -240,6 +247,35 @@ def decode_array(
     return Field(values, grid, record.name, file.association(index), record.time, mask)
 
 
+def decode_blocks(file: Container, index: int, context: Context | None = None) -> Iterator[tuple[Region, np.ndarray]]:
+    """Values of array `index` of an open file, box after box, so that they need not fit into memory.
+
+    Yields
+    ------
+    region : tuple of slice
+    values : ndarray
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged.
+    """
+    from neurcomp_core import masks
+
+    record, spec = file.header.arrays[index], file.spec(index)
+    sections = file.lazy_sections(index)
+    encoded = Encoded(record.params, sections[1:] if record.special else sections)
+    special = masks.read(sections[0], spec) if record.special else None
+    try:
+        for region, values in codec_by_id(record.codec).decode_blocks(encoded, spec, context or Context()):
+            if special:
+                labels, patterns = (part[region] for part in special)
+                masks.restore(values, labels, patterns[labels != 0])
+            yield region, values
+    except FormatError as error:
+        raise FormatError(f"{file.name}: array '{record.name}': {error}") from error
+
+
 # ------------------------------------------------------------------------------------------------------- one array
 
 
@@ -248,6 +284,8 @@ def _compress_one(
 ) -> _Coded:
     start = time.perf_counter()
     prepared = _prepare(field, grid, codec)
+    if isinstance(target, L2Error):
+        target = rmse_of(target, prepared.field)
     try:
         encoded = prepared.codec.encode(prepared.field, _inner_target(target, prepared, budget), context)
     except TargetError as error:
@@ -296,14 +334,31 @@ def _inner_target(target: Target, prepared: _Prepared, budget: int | None) -> Ta
         overhead = prepared.overhead
         if budget <= overhead:
             raise TargetError(
-                f"array '{prepared.field.name}': {max(budget, 0)} bytes are less than its description alone takes "
+                f"{max(budget, 0)} bytes are less than its description alone takes "
                 f"({overhead} bytes); ask for a ratio of at most {prepared.field.nbytes / (overhead + 200):.3g}"
             )
         return Bytes(budget - overhead)
+    return in_codec_terms(target, prepared.field)
+
+
+def in_codec_terms(target: Target, field: Field) -> Target:
+    """A quality target as codecs take it: `Psnr`, or `MaxError` in the data's units."""
+    if isinstance(target, L2Error):
+        target = rmse_of(target, field)
     if isinstance(target, RelativeError):
-        low, high = prepared.field.limits
+        low, high = field.limits
         return MaxError(target.value * (high - low)) if high > low else MaxError(target.value)
+    if isinstance(target, Rmse):
+        low, high = field.limits
+        # A hair more, as both are measured; an error beyond the range has no positive PSNR.
+        return Psnr(max(metrics.psnr(high - low, target.value * (1 - 1e-12)), 0.01))
     return target
+
+
+def rmse_of(target: L2Error, field: Field) -> Rmse:
+    """The same target in the data's units; of an array of zeros, whose error must be 0, an unreachable one."""
+    size = metrics.root_mean_square(field.values, field.mask)
+    return Rmse(max(target.value * size, 5e-324))
 
 
 def _explain(error: TargetError, prepared: _Prepared, budget: int | None) -> TargetError:
@@ -320,12 +375,9 @@ def _explain(error: TargetError, prepared: _Prepared, budget: int | None) -> Tar
 
 
 def _measure(prepared: _Prepared, encoded: Encoded, context: Context) -> _Coded:
-    field, codec = prepared.field, type(prepared.codec)
-    spec = ArraySpec(field.values.shape, field.values.dtype)
-    # The reference path is the CPU's: a file's figures must not depend on where it was made.
-    decoded = _decode(codec, encoded, spec, full_region(spec.shape), 0, replace(context, device="cpu"))
-    quality = metrics.measure(field.values, decoded, field.mask)
-    sections = ((prepared.special,) if prepared.special else ()) + encoded.sections
+    field, codec = prepared.field, encoded.codec or type(prepared.codec)
+    quality = measured(codec, encoded, field, context)
+    sections = ((prepared.special,) if prepared.special else ()) + tuple(encoded.sections)
     record = replace(
         prepared.record,
         codec=codec.id,
@@ -333,8 +385,9 @@ def _measure(prepared: _Prepared, encoded: Encoded, context: Context) -> _Coded:
         sections=tuple(map(len, sections)),
         psnr=float(np.float32(quality.psnr)),
         max_error=float(np.float32(quality.max_error)),
+        tried=pack_tried(encoded.tried),
     )
-    return _Coded(record, sections, codec, quality, 0.0)
+    return _Coded(record, sections, codec, quality, 0.0, encoded.tried)
 
 
 def _decode(

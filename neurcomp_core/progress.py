@@ -60,6 +60,11 @@ class Progress:
             self._report(self._last, text)
         self.check()
 
+    def part(self, low: float, high: float, label: str = "") -> Progress:
+        """Progress of a stage: its fractions become [low, high] of this one's, its texts begin with `label`."""
+        head = f"{label}: " if label else ""
+        return Progress(lambda done, text: self.update(low + (high - low) * done, head + text))
+
     def check(self) -> None:
         """Raise if the run must end, without a report."""
         if self._cancelled.is_set():

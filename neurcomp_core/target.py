@@ -5,6 +5,7 @@ A target is a promise: ``compress`` measures the decoded bytes and fails if the 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from neurcomp_core.errors import InputError
@@ -74,6 +75,23 @@ class RelativeError(Target):
 
 
 @dataclass(frozen=True)
+class Rmse(Target):
+    """Root of the mean squared error of at most `value`, in the units of the data."""
+
+    def met(self, quality: Quality) -> bool:
+        return quality.rmse <= self.value
+
+
+@dataclass(frozen=True)
+class L2Error(Target):
+    """Euclidean norm of the error of at most `value` times that of the data; the pipeline turns it into an `Rmse`."""
+
+    @property
+    def label(self) -> str:
+        return "l2-error"
+
+
+@dataclass(frozen=True)
 class Ratio(Target):
     """Raw bytes divided by file bytes: the file takes 97-100 % of ``raw / value``."""
 
@@ -87,3 +105,40 @@ class Bytes(Target):
 
     def budget(self, raw_bytes: int) -> int:
         return int(self.value)
+
+
+#: Kinds of target by the names that `parse_targets` takes.
+KINDS: dict[str, type[Target]] = {
+    "ratio": Ratio,
+    "bytes": Bytes,
+    "psnr": Psnr,
+    "max-error": MaxError,
+    "relative-error": RelativeError,
+    "rmse": Rmse,
+    "l2-error": L2Error,
+}
+
+
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """Targets from a text such as ``psnr:30,40 ratio:50``, in its order and without repetitions.
+
+    Raises
+    ------
+    InputError
+        If there is none, a kind is unknown or a value is no positive number.
+    """
+    found: dict[Target, None] = {}
+    for part in re.sub(r"\s*([:,])\s*", r"\1", text).split():
+        name, _, values = part.partition(":")
+        if name not in KINDS or not values:
+            raise InputError(
+                f"targets: expected KIND:VALUE,VALUE like psnr:30,40 with one of {', '.join(KINDS)}, got '{part}'"
+            )
+        for value in values.split(","):
+            try:
+                found[KINDS[name](float(value))] = None
+            except ValueError:
+                raise InputError(f"targets: {name}: expected a number, got '{value}'") from None
+    if not found:
+        raise InputError("targets: expected at least one, like psnr:30,40 ratio:50; got none")
+    return tuple(found)

@@ -4,11 +4,19 @@ Load it through Tools ▸ Manage Plugins, or point PV_PLUGIN_PATH at this folder
 ParaView before 5.13 would sort decorated methods by name.
 """
 
+import importlib.util
+import site
+from pathlib import Path
+
 from paraview.util.vtkAlgorithm import smhint, smproperty, smproxy
 from vtkmodules.vtkCommonCore import vtkOutputWindow
 
+if importlib.util.find_spec("neurcomp_filters") is None:
+    # The tree that cmake --install makes.
+    site.addsitedir(str(Path(__file__).absolute().parent.parent / "python"))
+
 try:
-    from neurcomp_filters import compare, compress, reader, settings, writer
+    from neurcomp_filters import compare, compare_codecs, compress, rate_distortion, reader, settings, writer
 except ImportError as error:
     # ParaView shows nothing of a plugin that cannot be imported.
     vtkOutputWindow.GetInstance().DisplayErrorText(
@@ -65,6 +73,7 @@ def choice(name, values, documentation, level="default"):
         panel_visibility="{level}">
       <StringListDomain name="list">{entries("String", values)}</StringListDomain>
       <Documentation>{documentation}</Documentation>
+      <Hints><NoDefault/></Hints>
     </StringVectorProperty>"""
 
 
@@ -114,7 +123,7 @@ def group(label, *names):
 
 
 FILE_SIZE = "Bytes the file takes, everything included; 97-100 % of it is used."
-COMPRESSION = "".join(
+TARGET = "".join(
     [
         f"""
     <IntVectorProperty name="Target" command="SetTargetKind" number_of_elements="1" default_values="0">
@@ -127,7 +136,13 @@ COMPRESSION = "".join(
         target_value(2, "MaximumError", "Maximum Error", "No sample is off by more, in the units of the data."),
         target_value(3, "RelativeError", "Relative Error", "No sample is off by more than this times the range."),
         target_value(4, "FileSize", "File Size", FILE_SIZE),
-        choice("Codec", settings.codec_names(), "The method of compression."),
+        group("Target", "Target", "Ratio", "PSNR", "MaximumError", "RelativeError", "FileSize"),
+    ]
+)
+COMPRESSION = "".join(
+    [
+        TARGET,
+        choice("Codec", settings.codec_choices(), "The method of compression; auto takes the best for the data."),
         choice("Preset", settings.preset_names(), "How long to work for it: longer runs give better files."),
         """
     <DoubleVectorProperty name="TimeLimit" label="Time Limit" command="SetTimeLimit" number_of_elements="1"
@@ -148,8 +163,11 @@ COMPRESSION = "".join(
         flag(
             "KeepBest", "Keep Best", 0, "Write the file also when the time limit ended the run early.", "advanced"
         ),
-        group("Target", "Target", "Ratio", "PSNR", "MaximumError", "RelativeError", "FileSize"),
-        group("Codec", "Codec", "Preset", "CodecParameters"),
+        flag(
+            "Residual", "Residual", 0, "Neural codecs: code what the network misses, too, so that any target is met.",
+            "advanced",
+        ),
+        group("Codec", "Codec", "Preset", "Residual", "CodecParameters"),
         group("Run", "TimeLimit", "Device", "Threads", "Seed", "KeepBest"),
     ]
 )  # fmt: skip
@@ -163,8 +181,8 @@ COMPRESSION = "".join(
       grid to a size or a quality, and show the reconstruction with its measured figures.">
       Compresses the chosen arrays of an image or a rectilinear grid to a given size or quality. The output is the
       reconstruction, decoded from the very bytes of the file; its field data (Information tab, or Spreadsheet View)
-      give codec, bytes, ratio, bits per voxel, PSNR, largest error and seconds of each array. File ▸ Save Data as .nvc
-      then writes that file.
+      give codec, what else was tried, bytes, ratio, bits per voxel, PSNR, largest error and seconds of each array.
+      File ▸ Save Data as .nvc then writes that file.
     </Documentation>"""
     + data_input()
     + arrays("Point")
@@ -218,20 +236,103 @@ class VolumeCompare(compare.VolumeCompare):
     pass
 
 
+# What filters that try several codecs share with those above, but the codec and what only files need.
+SEVERAL = (
+    """
+    <StringVectorProperty name="CodecInfo" command="GetCodecSelection" information_only="1"
+        number_of_elements_per_command="2" si_class="vtkSIDataArraySelectionProperty"/>
+    <StringVectorProperty name="CodecStatus" label="Codecs" command="GetCodecSelection"
+        information_property="CodecInfo" number_of_elements_per_command="2" element_types="2 0"
+        repeat_command="1" si_class="vtkSIDataArraySelectionProperty">
+      <ArraySelectionDomain name="array_list">
+        <RequiredProperties><Property name="CodecInfo" function="ArrayList"/></RequiredProperties>
+      </ArraySelectionDomain>
+      <Documentation>Codecs to try. One that fails, or whose package is missing, is left out with a
+        warning.</Documentation>
+    </StringVectorProperty>"""
+    + choice("Preset", settings.preset_names(), "How long to work for it; a codec without such a preset has its own.")
+    + """
+    <DoubleVectorProperty name="TimeLimit" label="Time Limit" command="SetTimeLimit" number_of_elements="1"
+        default_values="0" panel_visibility="advanced">
+      <DoubleRangeDomain name="range" min="0"/>
+      <Documentation>Seconds for each compression; 0 for no limit.</Documentation>
+    </DoubleVectorProperty>"""
+    + choice("Device", ["auto", "cpu", "cuda"], "Where to compute; auto takes CUDA if present.", "advanced")
+    + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
+    + integer("Seed", "Seed", 0, 0, 2**31 - 1, "Same seed, same data, same bytes.")
+)
+
+
+@smproxy.filter(name="RateDistortion", label="Rate–Distortion", support_reload=False)
+@smhint.xml(MENU + '<View type="XYChartView" port="0"/><View type="SpreadSheetView" port="1"/>')
+@smproperty.xml(
+    """
+    <Documentation short_help="Quality over size, for codecs" long_help="Compress an array with several codecs to
+      several targets, and show how good each is at which size.">
+      Compresses one array with each chosen codec to each target. The first output is for a line chart: take
+      "bits per voxel" for the X axis; each codec has a column of PSNR (dB). The second output has a row per file.
+    </Documentation>"""
+    + data_input(documentation="The data set to try codecs on.")
+    + arrays("Point")
+    + arrays("Cell")
+    + f"""
+    <StringVectorProperty name="Targets" command="SetTargets" number_of_elements="1"
+        default_values="{rate_distortion.TARGETS}">
+      <Documentation>Sizes or qualities to compress to: ratio:20,50 psnr:40 bytes:10000 max-error:0.1
+        relative-error:0.01, separated by blanks.</Documentation>
+    </StringVectorProperty>"""
+    + SEVERAL
+    + '<OutputPort index="0" name="Curves"/><OutputPort index="1" name="Files"/>'
+)
+class RateDistortion(rate_distortion.RateDistortion):
+    pass
+
+
+@smproxy.filter(name="CompareCodecs", label="Compare Codecs", support_reload=False)
+@smhint.xml(MENU)
+@smproperty.xml(
+    """
+    <Documentation short_help="Codecs side by side" long_help="What several codecs leave of an array at one size or
+      quality, side by side, with errors and a table.">
+      Compresses one array with each chosen codec to one target. The first output has the original and, beside it, a
+      block per codec, each with the array and its absolute error; the second output is a table of figures.
+    </Documentation>"""
+    + data_input(documentation="The data set to try codecs on.")
+    + arrays("Point")
+    + arrays("Cell")
+    + TARGET
+    + SEVERAL
+    + """
+    <DoubleVectorProperty name="Gap" command="SetGap" number_of_elements="1" default_values="0.1"
+        panel_visibility="advanced">
+      <DoubleRangeDomain name="range" min="0" max="2"/>
+      <Documentation>Space between the blocks as a share of their width.</Documentation>
+    </DoubleVectorProperty>"""
+    + flag("ComputeSSIM", "Compute SSIM", 1, "Structural similarity takes longer than all else.", "advanced")
+    + '<OutputPort index="0" name="Side by Side"/><OutputPort index="1" name="Metrics"/>'
+)  # fmt: skip
+class CompareCodecs(compare_codecs.CompareCodecs):
+    pass
+
+
 @smproxy.reader(
-    name="NvcReader", label="NeurComp Reader", extensions="nvc", file_description="NeurComp Files", support_reload=False
+    name="NvcReader",
+    label="NeurComp Reader",
+    extensions="nvc tthresh",
+    file_description="NeurComp and TTHRESH Files",
+    support_reload=False,
 )
 @smproperty.xml(
     """
-    <Documentation short_help="Open .nvc files" long_help="Decode NeurComp files (.nvc), whole or at a lower level of
-      detail.">
+    <Documentation short_help="Open .nvc and .tthresh files" long_help="Decode NeurComp (.nvc) and TTHRESH files
+      (.tthresh), whole or at a lower level of detail.">
       Decodes NeurComp files. Only the extent that is asked for is decoded. Several files make a series.
     </Documentation>
     <StringVectorProperty name="FileNames" label="File Names" command="AddFileName" clean_command="ClearFileNames"
         repeat_command="1" number_of_elements="1" animateable="0" panel_visibility="never">
       <FileListDomain name="files"/>
       <Documentation>The file, or the files of a series.</Documentation>
-      <Hints><FileChooser extensions="nvc" file_description="NeurComp Files"/></Hints>
+      <Hints><FileChooser extensions="nvc tthresh" file_description="NeurComp and TTHRESH Files"/></Hints>
     </StringVectorProperty>
     <StringVectorProperty name="FileNameInfo" command="GetFileName" information_only="1">
       <SimpleStringInformationHelper/>
@@ -279,12 +380,12 @@ class NvcReader(reader.NvcReader):
     </StringVectorProperty>"""
     + arrays("Point")
     + arrays("Cell")
+    + flag(
+        "ReuseCompressed", "Reuse Compressed", 1, "Write the output of Neural Compress as the bytes it came from; "
+        "target, codec and preset are not used then.",
+    )
     + COMPRESSION
     + flag("WriteAllTimeSteps", "Write All Time Steps", 0, "Put all time steps of the input into the file.")
-    + flag(
-        "ReuseCompressed", "Reuse Compressed", 1, "Write the output of Neural Compress as the bytes it came from; the "
-        "settings above are not used then.", "advanced",
-    )
     + '<Hints><Property name="Input" show="0"/><Property name="FileName" show="0"/></Hints>'
 )  # fmt: skip
 class NvcWriter(writer.NvcWriter):

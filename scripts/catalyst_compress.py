@@ -31,7 +31,7 @@ if "NEURCOMP_PSNR" in os.environ:
 else:
     TARGET = {"Target": "Compression Ratio", "Ratio": float(os.environ.get("NEURCOMP_RATIO", "100"))}
 CODEC = {
-    "Codec": os.environ.get("NEURCOMP_CODEC", "hashgrid"),
+    "Codec": os.environ.get("NEURCOMP_CODEC", "auto"),
     # A simulation waits while we compress.
     "Preset": os.environ.get("NEURCOMP_PRESET", "fast"),
     "CodecParameters": os.environ.get("NEURCOMP_PARAMETERS", ""),

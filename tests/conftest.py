@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Generator
 
 import pytest
 
 # As the command line does: parallel test workers share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Under pvpython the name is that of a program which need not be there.
+if not os.path.exists(sys.executable):
+    sys.executable = shutil.which("python{}.{}".format(*sys.version_info)) or sys.executable
 
 PVPYTHON = shutil.which(os.environ.get("PVPYTHON", "pvpython"))
 REQUIRED = os.environ.get("NEURCOMP_REQUIRE_PARAVIEW", "0") not in ("", "0")

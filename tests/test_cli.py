@@ -23,8 +23,9 @@ from neurcomp_core.pipeline import decompress
 from neurcomp_core.samples import marschner_lobb
 from neurcomp_filters import io
 
-FAST = ("--set", "steps=60", "--set", "batch=1024", "--threads", "1")
-ENDLESS = ("--set", "steps=1000000", "--set", "batch=64", "--threads", "1")
+FAST = ("--codec", "hashgrid", "--set", "steps=60", "--set", "batch=1024", "--threads", "1")
+ENDLESS = ("--codec", "hashgrid", "--set", "steps=1000000", "--set", "batch=64", "--threads", "1")
+BRIEF = ("--codec", "hashgrid", "--set", "steps=20", *FAST[4:])
 
 
 def run(*arguments: object) -> Result:
@@ -171,7 +172,7 @@ def test_types_vectors_and_islands(tmp_path: Path) -> None:
     assert isinstance(fields_grid, UniformGrid)
     source, out = tmp_path / "all.vti", tmp_path / "all.nvc"
     io.write(fields, source)
-    (made,) = parsed("compress", source, "--ratio", "3", "--set", "steps=20", *FAST[2:])["files"]
+    (made,) = parsed("compress", source, "--ratio", "3", *BRIEF)["files"]
     assert {a["name"]: a["codec"] for a in made["arrays"]}["flat"] == "constant"
     good("decompress", out, "-o", tmp_path / "back.vti")
     back = {f.name: f for f in io.read(tmp_path / "back.vti")}
@@ -269,15 +270,18 @@ def test_codecs_version_and_help() -> None:
 def test_targets_and_settings(rings: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "x.nvc")
     sentence = refused("compress", rings, *out)
-    assert "exactly one target of --ratio, --bytes, --psnr, --max-error or --relative-error; got none" in sentence
+    assert "exactly one target of --ratio, --bytes, --psnr, --max-error, --relative-error, --rmse or" in sentence
+    assert "--l2-error; got none" in sentence
     assert "got --ratio and --psnr" in refused("compress", rings, "--ratio", 9, "--psnr", 40, *out)
     assert "ratio: expected a positive finite number, got -3.0" in refused("compress", rings, "--ratio", "-3", *out)
-    assert "there are: constant, hashgrid" in refused("compress", rings, "--ratio", 9, "--codec", "zip", *out)
+    assert "there are: auto, constant, hashgrid" in refused("compress", rings, "--ratio", 9, "--codec", "zip", *out)
     assert "fast, balanced, small" in refused("compress", rings, "--ratio", 9, "--preset", "huge", *out)
-    assert "expected a whole number, got 'x'" in refused("compress", rings, "--ratio", 9, "--set", "levels=x", *out)
-    assert "KEY=VALUE" in refused("compress", rings, "--ratio", 9, "--set", "levels", *out)
-    assert "it has: levels, log2_table" in refused("compress", rings, "--ratio", 9, "--set", "depth=3", *out)
-    assert "expected 10 to" in refused("compress", rings, "--ratio", 9, "--set", "steps=1", *out)
+    network = ("compress", rings, "--ratio", 9, "--codec", "hashgrid", *out)
+    assert "expected a whole number, got 'x'" in refused(*network, "--set", "levels=x")
+    assert "KEY=VALUE" in refused(*network, "--set", "levels")
+    assert "it has: residual, levels, log2_table" in refused(*network, "--set", "depth=3")
+    assert "expected 10 to" in refused(*network, "--set", "steps=1")
+    assert "expected --codec with a network (hashgrid" in refused("compress", rings, "--ratio", 9, "--residual", *out)
     assert "expected auto, cpu or cuda" in refused("compress", rings, "--ratio", 9, "--device", "tpu", *out)
     assert run("compress", rings, "--ratio", "much").exit_code == 2
     assert run("compress").exit_code == 2
@@ -286,7 +290,7 @@ def test_targets_and_settings(rings: Path, tmp_path: Path) -> None:
 
 def test_unreachable_targets(rings: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.nvc"
-    sentence = refused("compress", rings, "--psnr", 200, "--set", "steps=20", *FAST[2:], "-o", out, code=5)
+    sentence = refused("compress", rings, "--psnr", 200, *BRIEF, "-o", out, code=5)
     assert "PSNR" in sentence
     assert "dB" in sentence
     sentence = refused("compress", rings, "--ratio", 1000, "-o", out, code=5)

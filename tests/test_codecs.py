@@ -181,7 +181,8 @@ def test_regions_and_levels_are_parts_of_the_whole(
     (part,) = decompress(files[name], region=box, level=level, context=CONTEXT)  # type: ignore[arg-type]
     expected = whole.values[tuple(slice(b.start, b.stop, 2**level) for b in box)]
     assert part.values.shape == expected.shape
-    np.testing.assert_allclose(part.values, expected, rtol=0, atol=MARGIN * np.ptp(whole.values))
+    margin = MARGIN if level == 0 or registry()[name].exact_levels else 0.15
+    np.testing.assert_allclose(part.values, expected, rtol=0, atol=margin * np.ptp(whole.values))
 
 
 @every_codec
@@ -197,7 +198,7 @@ def test_damaged_streams_give_our_errors_or_an_array(name: str, files: dict[str,
     refused = 0
     for i in range(300):
         parts = [encoded.params, *encoded.sections]
-        at = rng.randrange(len(parts))
+        at = rng.choice([i for i, part in enumerate(parts) if part])
         if i % 3:
             part = bytearray(parts[at])
             part[rng.randrange(len(part))] ^= 1 << rng.randrange(8)
@@ -240,7 +241,8 @@ def test_ids_are_never_shared() -> None:
     ids = [c.id for c in registry().values()]
     assert len(set(ids)) == len(ids)
     # Stored in files for ever.
-    assert {name: registry()[name].id for name in ("constant", "hashgrid")} == {"constant": 1, "hashgrid": 2}
+    stored = {"constant": 1, "hashgrid": 2, "tthresh": 10, "sperr": 11, "sz3": 12, "zfp": 13}
+    assert {name: registry()[name].id for name in stored} == stored
 
 
 # -------------------------------------------------------------------------------------------------------------- golden
@@ -269,6 +271,10 @@ def golden_fields() -> dict[str, tuple[list[Field], Target]]:
         "hashgrid": ([Field(network, name="ImageScalars")], Bytes(1000)),
         "hashgrid-vectors": ([Field(vectors, name="v")], Bytes(900)),
         "hashgrid-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Bytes(600)),
+        "tthresh": ([Field(network, name="ImageScalars")], Bytes(1500)),
+        "sperr": ([Field(network, name="ImageScalars")], Psnr(50)),
+        "sz3": ([Field(network, name="ImageScalars")], Psnr(50)),
+        "zfp": ([Field(network, name="ImageScalars")], Psnr(50)),
     }  # fmt: skip
 
 
@@ -313,7 +319,7 @@ def make_golden() -> None:
     for name, (fields, target) in golden_fields().items():
         path = GOLDEN / f"{name}.nvc"
         if not path.exists():
-            path.write_bytes(compress(fields, target, codec("hashgrid"), CONTEXT).data)
+            path.write_bytes(compress(fields, target, codec(name if name in CODECS else "hashgrid"), CONTEXT).data)
             values = {str(i): f.values for i, f in enumerate(decompress(path, context=CONTEXT))}
             np.savez_compressed(path.with_suffix(".npz"), **values)  # type: ignore[arg-type]
 

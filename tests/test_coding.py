@@ -138,6 +138,15 @@ def test_neighbours_help() -> None:
     assert together < 0.6 * alone
 
 
+def test_unreachable_rows_come_back_as_zeros_whatever_they_held() -> None:
+    rng = np.random.default_rng(4)
+    values = rng.integers(-9, 10, (64, 2))
+    marks = rng.random(64) < 0.7
+    group = Group(64, 2, (1, 4, 16), marks)
+    (decoded,) = decode_groups(encode_groups([values], [group]), [group])
+    np.testing.assert_array_equal(decoded, np.where(marks[:, None], values, 0))
+
+
 def test_unreachable_rows_cost_nothing() -> None:
     values = laplace(400, 2, 2.0)
     marks = np.zeros(40000, bool)

@@ -17,6 +17,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonCore import vtkCommand, vtkOutputWindow, vtkStringArray, vtkStringOutputWindow
 from vtkmodules.vtkCommonDataModel import (
     vtkDataObject,
+    vtkDataSet,
     vtkDataSetAttributes,
     vtkImageData,
     vtkMultiBlockDataSet,
@@ -28,6 +29,7 @@ from vtkmodules.vtkImagingCore import vtkExtractVOI, vtkRTAnalyticSource
 
 from neurcomp_core.codec import Context
 from neurcomp_core.codecs.hashgrid import HashGrid
+from neurcomp_core.errors import InputError
 from neurcomp_core.field import Association, Field, RectilinearGrid, UniformGrid, grid_shape
 from neurcomp_core.metrics import measure
 from neurcomp_core.pipeline import compress, decompress
@@ -37,6 +39,7 @@ from neurcomp_filters.bridge import GHOSTS, fields_from_vtk, vtk_from_fields
 from neurcomp_filters.compare import VolumeCompare
 from neurcomp_filters.compress import NeuralCompress
 from neurcomp_filters.figures import attached_file
+from neurcomp_filters.pieces import assembled
 from neurcomp_filters.reader import NvcReader
 from neurcomp_filters.resample import suggested_dimensions
 from neurcomp_filters.settings import CompressionSettings
@@ -93,6 +96,7 @@ def quick(algorithm: CompressionSettings, source: Any, target: Ratio | Psnr | No
     else:
         algorithm.SetInputConnection(source.GetOutputPort())
     algorithm.SetTarget(target or Ratio(10))
+    algorithm.SetCodec("hashgrid")
     algorithm.SetCodecParameters(QUICK)
     return algorithm
 
@@ -312,7 +316,7 @@ def test_failure_is_one_line_told_once(messages: vtkStringOutputWindow) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda f: f.SetCodec("zip"), "there is no codec 'zip'; there are: constant, hashgrid"),
+        (lambda f: f.SetCodec("zip"), "there is no codec 'zip'; there are: "),
         (lambda f: f.SetPreset("huge"), "has no preset 'huge'"),
         (lambda f: f.SetCodecParameters("steps"), "'steps' is not of the form name=value"),
         (lambda f: f.SetCodecParameters("steps=many"), "'many' is not a value that steps can have"),
@@ -555,6 +559,79 @@ def test_writer_puts_all_steps_into_one_file(tmp_path: Path) -> None:
         assert field.time is not None
         assert measure(wave(shift=field.time).values, field.values).psnr > 15
     assert writer.Write() == 1
+
+
+def test_writer_shares_a_size_among_the_steps(tmp_path: Path) -> None:
+    steps = [wave(time=t, shift=t) for t in (0.5, 1.5, 3.0, 4.0)]
+    writer = quick(NvcWriter(), Source(*([step] for step in steps)), Ratio(10))
+    writer.SetFileName(str(tmp_path / "a.nvc"))
+    writer.SetWriteAllTimeSteps(True)
+    texts: list[str] = []
+    writer.AddObserver(vtkCommand.ProgressEvent, lambda *_: texts.append(writer.GetProgressText() or ""))
+    assert writer.Write() == 1
+    budget = sum(step.nbytes for step in steps) / 10
+    assert 0.97 * budget <= (tmp_path / "a.nvc").stat().st_size <= budget
+    assert any(text.startswith("time step 3/4, step ") for text in texts)
+
+
+def test_writer_keeps_the_steps_before_the_time_limit(tmp_path: Path, messages: vtkStringOutputWindow) -> None:
+    class Late(NvcWriter):
+        def _encoded(self, sources: list[vtkDataSet], count: int) -> tuple[bytes | None, bool]:
+            if self._parts:
+                self._whole = self._progress(1e-6)
+            return super()._encoded(sources, count)
+
+    for keep in (False, True):
+        writer = quick(Late(), Source(*([wave(time=t)] for t in (0.5, 1.5, 3.0))))
+        writer.SetFileName(str(tmp_path / "a.nvc"))
+        writer.SetWriteAllTimeSteps(True)
+        writer.SetKeepBest(keep)
+        assert writer.Write() == keep
+        assert (tmp_path / "a.nvc").exists() == keep
+    assert "nothing was written ('Keep Best' writes the best so far)" in messages.GetOutput()
+    assert "holds the best so far" in messages.GetOutput()
+    assert decompress(tmp_path / "a.nvc")[0].time == 0.5
+
+
+def test_writer_keeps_the_steps_that_neural_compress_made(tmp_path: Path) -> None:
+    filter_ = compressed(Source(*([wave(time=t, shift=t)] for t in (0.5, 1.5))))
+    filter_.SetFileName(str(tmp_path / "step.nvc"))
+    writer = quick(NvcWriter(), filter_, Ratio(3))
+    writer.SetFileName(str(tmp_path / "a.nvc"))
+    writer.SetWriteAllTimeSteps(True)
+    assert writer.Write() == 1
+    for number, field in enumerate(decompress(tmp_path / "a.nvc")):
+        (step,) = decompress(tmp_path / f"step_{number:04d}.nvc")
+        assert step.time == field.time
+        np.testing.assert_array_equal(step.values, field.values)
+
+
+@pytest.mark.parametrize("geometry", [GRID, AXES])
+@pytest.mark.parametrize("association", ["point", "cell"])
+def test_pieces_make_the_whole(geometry: UniformGrid | RectilinearGrid, association: Association) -> None:
+    whole = [wave(geometry, association=association, components=2), wave(geometry, "other", association)]
+    whole[1] = replace(whole[1], mask=whole[1].values > 2)
+    x, y, z = geometry.dimensions
+    cuts = [(slice(0, 7), slice(0, y)), (slice(6, x), slice(0, 5)), (slice(6, x), slice(4, y))]
+    parts = []
+    for across, along in cuts:
+        start, count = (across.start, along.start, 0), (across.stop - across.start, along.stop - along.start, z)
+        less = association == "cell"
+        box = (slice(None), slice(along.start, along.stop - less), slice(across.start, across.stop - less))
+        grid = geometry.sample(start, count, 1)
+        parts.append([
+            replace(f, values=f.values[box], geometry=grid, mask=None if f.mask is None else f.mask[box]) for f in whole
+        ])  # fmt: skip
+    for expected, got in zip(whole, assembled(parts), strict=True):
+        np.testing.assert_array_equal(got.values, expected.values)
+        assert got.geometry == expected.geometry
+        assert (got.mask is None) == (expected.mask is None)
+        if got.mask is not None:
+            np.testing.assert_array_equal(got.mask, expected.mask)
+    with pytest.raises(InputError, match="leave a part of the grid out"):
+        assembled([parts[0], parts[2]])
+    with pytest.raises(InputError, match="different arrays"):
+        assembled([parts[0], parts[1][:1], parts[2]])
 
 
 def test_writer_fails_loudly(tmp_path: Path, messages: vtkStringOutputWindow) -> None:

@@ -19,11 +19,14 @@ import pytest
 
 from neurcomp_core import container, pipeline
 from neurcomp_core.axes import AxisRecord
+from neurcomp_core.codec import Codec
 from neurcomp_core.codecs.hashgrid import HashGrid, HashGridRecord
+from neurcomp_core.codecs.wavelet import Wavelet
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArrayRecord, Container, GeometryRecord, Header
 from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import Field, RectilinearGrid
+from neurcomp_core.wavelet.record import WaveletRecord
 
 MUTANTS = 1500  # of each of the two kinds
 #: Largest array the process takes for decodable, and what its address space may grow by.
@@ -35,7 +38,7 @@ FLOATS = (0.0, -1.0, 1.0, 1.0000001, 8.0, 1e-30, 1e30, 1e300, float("inf"), floa
 def corpus() -> dict[str, bytes]:
     """Small files that together use every part of the format."""
     from neurcomp_core.codec import Context
-    from neurcomp_core.target import Bytes, Psnr
+    from neurcomp_core.target import Bytes, MaxError, Psnr
 
     quick, context = HashGrid(steps=20, batch=256), Context(device="cpu", threads=2)
     z, y, x = np.mgrid[:7, :9, :10]
@@ -50,8 +53,8 @@ def corpus() -> dict[str, bytes]:
     grid = RectilinearGrid(np.geomspace(1, 2, 10), np.arange(9) * 0.1, np.linspace(0, 1, 7, dtype=np.float32))
     vectors = np.stack([wave, wave[::-1]], axis=3)
 
-    def file(made: Field | list[Field], target: Any) -> bytes:
-        return pipeline.compress(made, target, quick, context).data
+    def file(made: Field | list[Field], target: Any, codec: Codec = quick) -> bytes:
+        return pipeline.compress(made, target, codec, context).data
 
     return {
         "constant": file(Field(np.full((3, 4, 5), 7, np.int16), name="c"), Psnr(20)),
@@ -61,6 +64,10 @@ def corpus() -> dict[str, bytes]:
         "rectilinear": file(Field(wave[:, ::-1], grid, time=2.0), Bytes(800)),
         "several": file([Field(wave, name="a"), Field(vectors, name="b"), Field(np.ones((7, 9, 10)))], Bytes(1800)),
         "line": file(Field(wave.reshape(1, 1, -1)), Bytes(500)),
+        "wavelet": file(Field(wave), Psnr(40), Wavelet()),
+        "tiles": file(Field(np.tile(vectors, (4, 4, 4, 1))), MaxError(0.3), Wavelet(brick=16)),
+        "lossless": file(Field(np.rint(99 * wave).astype(np.int16)), MaxError(0.5), Wavelet()),
+        "corrected": file(Field(holes), MaxError(0.01), Wavelet("wavelet", brick=16)),
     }
 
 
@@ -108,7 +115,7 @@ def unlikely(value: Any, name: str, rng: random.Random) -> Any:
     if isinstance(value, bytes):
         if name == "params" and rng.random() < 0.8:
             try:
-                return wire.pack(changed(wire.unpack(HashGridRecord, value), rng))
+                return wire.pack(changed(wire.unpack(rng.choice((HashGridRecord, WaveletRecord)), value), rng))
             except FormatError:
                 pass
         return damage(value, b"\0\1\2\3", rng) if value else rng.randbytes(3)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +145,28 @@ def test_gradients_agree_with_finite_differences() -> None:
             ends.append(float(loss(moved)))
         # A few units may cross their kink on the way.
         assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(float((gradient * direction).sum()), rel=0.03, abs=0.05)
+
+
+STEP = """
+import hashlib, torch
+from neurcomp_core import threads
+from neurcomp_core.nets import network as nn
+generator = torch.Generator().manual_seed(0)
+x, *weights = (torch.rand(*shape, generator=generator).requires_grad_() for shape in
+               ((8, 1000), (16, 8), (1, 16, 16), (1, 16)))
+with threads.limit(2):
+    output = nn.mlp(x, tuple(weights))
+    gradients = torch.autograd.grad(((output - 1) ** 2).mean(), (x, *weights))
+print([hashlib.sha256(t.detach().numpy().tobytes()).hexdigest()[:16] for t in (output, *gradients)])
+"""
+
+
+def test_kernels_compute_the_same_bits_compiled_now_or_before(tmp_path: Path) -> None:
+    # Same seed, same bytes: also in the first process, which compiles.
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    cold, warm = (subprocess.check_output([sys.executable, "-c", STEP], env=env) for _ in range(2))
+    assert any(tmp_path.rglob("*.nbi"))
+    assert cold == warm
 
 
 # ------------------------------------------------------------------------------------------------------------- lattice

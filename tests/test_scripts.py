@@ -20,7 +20,8 @@ from neurcomp_filters import io
 pytestmark = pytest.mark.paraview
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-QUICK = ("--set", "steps=60", "--set", "batch=1024", "--threads", "1")
+TRAINED = ("--set", "steps=60", "--set", "batch=1024", "--threads", "1")
+QUICK = ("--codec", "hashgrid", *TRAINED)
 
 
 def run(script: str, *arguments: object, program: str = "pvpython") -> subprocess.CompletedProcess[str]:
@@ -103,7 +104,7 @@ def test_compress_series_fails_loudly(series: Path, tmp_path: Path) -> None:
 
 def test_compare_codecs_and_render_comparison(rings: Path, tmp_path: Path) -> None:
     table, picture = tmp_path / "table.csv", tmp_path / "codecs.png"
-    run_it = (rings, "-o", picture, "--codec", "hashgrid", "--size", "100", *QUICK)
+    run_it = (rings, "-o", picture, "--size", "100", *QUICK)
     text = good("compare_codecs.py", *run_it, "--ratio", "10", "--csv", table, "--mode", "slice")
     with open(table, newline="") as file:
         (row,) = csv.DictReader(file)
@@ -140,7 +141,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_in_situ(tmp_path: Path) -> None:
-    run_it = ("--size", "17", "--set", "steps=60", "--set", "batch=1024", "-o", tmp_path / "out")
+    run_it = ("--size", "17", *QUICK[:-2], "-o", tmp_path / "out")
     good("catalyst_compress.py", "--steps", "3", "--every", "2", "--ratio", "10", *run_it, program="pvbatch")
     files = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in files] == ["input_000000.nvc", "input_000002.nvc"]

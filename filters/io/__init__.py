@@ -56,6 +56,7 @@ _FORMATS = {
     ".nhdr": _NRRD,
     ".mha": _META,
     ".mhd": _META,
+    ".tthresh": _Format("tthresh", "read_tthresh", vtk=False),
     ".npy": _Format("raw", "read_npy", "write_npy", vtk=False),
     **dict.fromkeys((".raw", ".bin", ".dat", ".float", ".double", ".f32", ".f64", ".d64", ".u8"), _RAW),
 }

@@ -14,6 +14,9 @@ from neurcomp_core.field import DTYPES, Field
 # What the extension alone says about the samples.
 _TYPES = {".float": "<f4", ".f32": "<f4", ".double": "<f8", ".f64": "<f8", ".d64": "<f8", ".u8": "u1"}
 
+#: Larger files are mapped into memory instead of read.
+_MAPPED = 1 << 26
+
 
 def read_raw(
     path: Path,
@@ -36,14 +39,16 @@ def read_raw(
         raise InputError(f"{text} samples of {kind.name} take {expected} bytes, but the file has {available} bytes")
     components = sizes[3:]
     shape = tuple(reversed([*sizes, 1][:3]))
-    values = np.fromfile(path, kind).reshape(*shape, *components)
+    values = np.memmap(path, kind, "r") if expected > _MAPPED else np.fromfile(path, kind)
+    values = values.reshape(*shape, *components)
     return _named(values, path, arrays)
 
 
 def read_npy(path: Path, arrays: Sequence[str] | None) -> list[Field]:
     """One field from an array with axes ``([[z,] y,] x)`` or ``(z, y, x, c)``."""
     try:
-        values = np.load(path, allow_pickle=False)
+        large = path.stat().st_size > _MAPPED
+        values = np.load(path, mmap_mode="r" if large else None, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"it is not a usable .npy file ({error})") from None
     if not isinstance(values, np.ndarray) or not 1 <= values.ndim <= 4:

@@ -60,9 +60,11 @@ def _run_the_next_one():
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-_append_packages()
-if os.environ.get("NEURCOMP_CLOSE_VIEWS"):
-    atexit.register(_close_views)
-if os.environ.get("NEURCOMP_GETARGSPEC"):
-    _restore_getargspec()
-_run_the_next_one()
+# The tree of cmake --install runs this file under another name, for the packages alone.
+if __name__ == "sitecustomize":
+    _append_packages()
+    if os.environ.get("NEURCOMP_CLOSE_VIEWS"):
+        atexit.register(_close_views)
+    if os.environ.get("NEURCOMP_GETARGSPEC"):
+        _restore_getargspec()
+    _run_the_next_one()

@@ -10,6 +10,7 @@ from neurcomp_core.codec import Codec, Context, Encoded
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import Field, Region
+from neurcomp_core.metrics import slabs
 from neurcomp_core.target import Target
 
 
@@ -43,7 +44,8 @@ def constant_value(field: Field) -> np.ndarray | None:
     flat = field.values.reshape(-1, field.components)
     valid = field.valid
     if valid is None:
-        return flat[0] if (flat == flat[0]).all() else None
+        # Piece by piece: of a large array most often the first one decides.
+        return flat[0] if all((part == flat[0]).all() for part in slabs(flat)) else None
     # A component without any valid sample fits every value.
     rows = np.broadcast_to(valid.reshape(field.voxels, -1), flat.shape)
     first = flat[rows.argmax(axis=0), np.arange(field.components)]

@@ -9,26 +9,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from neurcomp_core.codec import Codec, Context, Encoded, as_dtype
+from neurcomp_core.codec import Context, Encoded
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import FormatError, InputError, require
 from neurcomp_core.field import Field, Region
+from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Target
 
 #: Most parameters a byte of stream may stand for; keeps a small file from asking for a large allocation.
 DENSITY = 256
+#: What outputs of two decoders may differ by, of `HashGridRecord.scale`; see FORMAT.md.
+MARGIN = 2.0**-14
+#: Bits per voxel below which networks were measured to need fewer bytes than the wavelet on volumes of integers.
+_EVEN = 0.015
 
 
 @dataclass(frozen=True)
 class HashGridRecord:
-    """A stream's head: ``value = centre + scale * output``; steps as `nets.model.steps_of` takes them."""
+    """A stream's head: ``value = centre + scale * output``; steps as `nets.model.steps_of` takes them.
+
+    `residual` is what `residual.NetworkCodec` makes of it.
+    """
 
     log2_table: int
     levels: int = 8
@@ -41,14 +49,17 @@ class HashGridRecord:
     scale: float = 1.0
     step: float = 1.0
     codes: bytes = b""
+    residual: bytes = b""
 
 
 @dataclass(frozen=True)
-class HashGrid(Codec):
+class HashGrid(NetworkCodec):
     """Multi-resolution hash grid with a small ReLU perceptron.
 
     Attributes
     ----------
+    residual : bool
+        Whether what the network misses is coded as well, so that any target is met.
     levels, log2_table, width : int, optional
         Resolutions, largest table (log2 of entries) and neurons per layer; chosen for the size if left out.
     features, base, growth, hidden : int or float
@@ -74,6 +85,8 @@ class HashGrid(Codec):
             "small": {"steps": 10000},
         }
     )
+
+    record = HashGridRecord
 
     levels: int | None = None
     log2_table: int | None = None
@@ -101,19 +114,21 @@ class HashGrid(Codec):
         if not (self.rate > 0 and self.l1 >= 0 and self.gradient >= 0):
             raise InputError("hashgrid: rate must be positive, l1 and gradient must not be negative")
 
-    def encode(self, field: Field, target: Target, context: Context) -> Encoded:
+    def fit(self, field: Field, target: Target, context: Context) -> Encoded:
         """Fit and pack; see `Codec.encode`."""
         require("torch", "train", "fitting a network")
         from neurcomp_core.fit import hashgrid
 
         return hashgrid.fit(field, target, self, context)
 
+    def shortened(self, share: float) -> HashGrid:
+        """With fewer steps; see `NetworkCodec.shortened`."""
+        return replace(self, steps=max(round(self.steps * share), 10), residual=False)
+
     @classmethod
-    def decode(cls, encoded: Encoded, spec: ArraySpec, region: Region, level: int, context: Context) -> np.ndarray:
-        """Evaluate the network on the lattice; see `Codec.decode`. Needs no torch."""
+    def outputs(cls, encoded: Encoded, spec: ArraySpec, region: Region, step: int, context: Context) -> np.ndarray:
+        """Evaluate the network on the lattice; see `NetworkCodec.outputs`. Needs no torch."""
         record = wire.unpack(HashGridRecord, encoded.params)
-        if len(encoded.sections) != 1:
-            raise FormatError(f"a hashgrid array has one section, this has {len(encoded.sections)}")
         from neurcomp_core import threads
         from neurcomp_core.nets.model import steps_of
 
@@ -123,7 +138,20 @@ class HashGrid(Codec):
             raise FormatError(f"hashgrid: {len(record.codes)} quantiser steps for {len(network.groups)} groups")
         with threads.limit(context.threads):
             parameters = network.unpack(encoded.sections[0], steps_of(record.step, record.codes))
-            return values_of(network, parameters, record, spec, region, 2**level)
+            return values_of(network, parameters, record, spec, region, step)
+
+    @classmethod
+    def margin(cls, encoded: Encoded) -> float:
+        """See `NetworkCodec.margin`."""
+        return MARGIN * abs(wire.unpack(HashGridRecord, encoded.params).scale)
+
+    @classmethod
+    def predicted(cls, nbytes: int, field: Field) -> float:
+        """See `NetworkCodec.predicted`; docs/auto.md has the measurements."""
+        if field.values.dtype.kind == "f":
+            return 2.0 * nbytes
+        # Integers are mostly materials with sharp interfaces, which a network follows with fewer bits at low rates.
+        return nbytes * (8 * nbytes / field.voxels / _EVEN) ** 0.25
 
     @classmethod
     def describe(cls, encoded: Encoded) -> dict[str, Any]:
@@ -147,15 +175,14 @@ def network_of(record: HashGridRecord, spec: ArraySpec) -> Any:
 def values_of(
     network: Any, parameters: list[np.ndarray], record: HashGridRecord, spec: ArraySpec, region: Region, step: int
 ) -> np.ndarray:
-    """Network outputs in the units and type of the array, ``(z, y, x[, c])``."""
+    """Network outputs in the units of the array, floats ``(z, y, x[, c])``."""
     out = network.evaluate(parameters, region, step)
     # float32 holds the result of float32 data; others need the wider sum.
     exact = np.float32 if spec.dtype in (np.float32, np.uint8, np.int8, np.uint16, np.int16) else np.float64
     out = out.astype(exact, copy=False)
     out *= exact(record.scale)
     out += exact(record.centre)
-    moved = out[0] if len(spec.shape) == 3 else np.ascontiguousarray(np.moveaxis(out, 0, 3))
-    return as_dtype(moved, spec.dtype)
+    return out[0] if len(spec.shape) == 3 else np.ascontiguousarray(np.moveaxis(out, 0, 3))
 
 
 def _check(record: HashGridRecord, spec: ArraySpec, stream: int) -> None:

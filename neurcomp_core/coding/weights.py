@@ -56,16 +56,18 @@ def encode_groups(values: Sequence[np.ndarray], groups: Sequence[Group]) -> byte
     state, out = np.zeros(5, np.int64), np.empty(1 << 12, np.uint8)
     mx.start_encoder(state)
     for number, (group, array) in enumerate(zip(groups, values, strict=True)):
-        out = _code_group(
-            array.astype(np.int64).copy(), *_plan(group), number, *coder.state, state, out, True
-        )  # fmt: skip
+        known = array.astype(np.int64)
+        if group.reachable is not None:
+            # A decoder finds nothing there; neighbours must not be coded by what it will not know.
+            known[~group.reachable] = 0
+        out = _code_group(known, *_plan(group), number, *coder.state, state, out, True)
     if len(out) < state[4] + state[3] + 16:
         out = np.append(out, np.empty(state[3] + 64, np.uint8))
     return out[: mx.finish_encoder(state, out)].tobytes()
 
 
 def decode_groups(data: bytes, groups: Sequence[Group]) -> list[np.ndarray]:
-    """Inverse of `encode_groups`.
+    """Inverse of `encode_groups`; of its first groups, if there are fewer.
 
     Raises
     ------

@@ -24,6 +24,9 @@ _CHUNK = 512
 _TRAIN = {"contract", "nsz", "reassoc"}
 _EXACT = {"contract", "nsz"}
 
+# Helpers are always inlined. A call would leave each its own symbol, of which every module that was optimised holds a
+# version with its own rounding; which of them runs would depend on whether the kernels came from numba's cache.
+
 
 @njit(cache=True, inline="always")
 def _corner(x, y, z, resolution, size, dense):
@@ -112,7 +115,7 @@ def encode_backward(points, upstream, scales, resolutions, sizes, firsts, dense,
                 gradient[j7, f] += d * high
 
 
-@njit(cache=True, fastmath=_EXACT)
+@njit(cache=True, forceinline=True, fastmath=_EXACT)
 def _layer(weight, x, y, relu):
     """``y = weight @ x`` on one block; four inputs at a time keep the sum in registers."""
     outputs, inputs = weight.shape
@@ -134,7 +137,7 @@ def _layer(weight, x, y, relu):
                 row[p] = max(row[p], _NIL)
 
 
-@njit(cache=True, fastmath=_TRAIN)
+@njit(cache=True, forceinline=True, fastmath=_TRAIN)
 def _layer_gradient(d, x, gradient):
     """``gradient += d @ x.T`` on one block."""
     outputs, inputs = gradient.shape
@@ -159,7 +162,7 @@ def _layer_gradient(d, x, gradient):
             gradient[o, i] += s0
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _load(source, first, count, block):
     for i in range(source.shape[0]):
         for p in range(count):
@@ -168,7 +171,7 @@ def _load(source, first, count, block):
             block[i, p] = _NIL
 
 
-@njit(cache=True, fastmath=_EXACT)
+@njit(cache=True, forceinline=True, fastmath=_EXACT)
 def _forward_block(x, w_in, w_hidden, w_out, hidden, y):
     layers = w_hidden.shape[0]
     _layer(w_in, x, hidden[0], True)
@@ -235,7 +238,7 @@ def mlp_backward(x, upstream, w_in, w_hidden, w_out, t_in, t_hidden, t_out, dx, 
                     dx[i, first + p] = bx[i, p]
 
 
-@njit(cache=True, fastmath=_EXACT)
+@njit(cache=True, forceinline=True, fastmath=_EXACT)
 def _lattice_plane(table, resolution, size, first, dense, z, weight, x0, y0, last, plane):
     """Vertices ``[y0, y0 + ny) x [x0, x0 + nx)`` of layers z and z + 1, blended: `plane` ``(ny, features, nx)``.
 
