@@ -18,7 +18,7 @@ from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field, RectilinearGrid
 from neurcomp_core.files import atomic_path
-from neurcomp_core.metrics import release
+from neurcomp_core.metrics import set_box
 from neurcomp_core.pipeline import decode_array, decode_blocks
 
 _EXAMPLES = (
@@ -102,8 +102,7 @@ def _written(file: Container, indices: Sequence[int], target: Path, context: Con
     with atomic_path(target) as temporary:
         out = np.lib.format.open_memmap(temporary, "w+", spec.dtype, spec.shape)
         for region, values in decode_blocks(file, index, context):
-            out[region] = values
-            release(out)
+            set_box(out, region, values)
             context.progress.update(region[0].stop / spec.shape[0], f"writing {target.name}")
         out.flush()
     values = np.load(target, mmap_mode="r")

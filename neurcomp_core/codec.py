@@ -19,7 +19,7 @@ from neurcomp_core.coding import wire
 from neurcomp_core.container import ArrayRecord, ArraySpec, section_cost
 from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import Field, Region, full_region
-from neurcomp_core.metrics import Measuring, Quality, release
+from neurcomp_core.metrics import Measuring, Quality, box_of
 from neurcomp_core.progress import Progress
 from neurcomp_core.target import Target
 
@@ -267,8 +267,7 @@ def measured(codec: type[Codec], encoded: Encoded, field: Field, context: Contex
     # The reference path is the CPU's: a file's figures must not depend on where it was made.
     for region, decoded in codec.decode_blocks(encoded, spec, replace(context, device="cpu")):
         assert decoded.dtype == spec.dtype, "a codec returns the array's dtype"
-        measuring.add(field.values[region], decoded, None if field.mask is None else field.mask[region])
-        release(field.values)
+        measuring.add(box_of(field.values, region), decoded, None if field.mask is None else field.mask[region])
     return measuring.quality
 
 

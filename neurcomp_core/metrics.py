@@ -15,6 +15,8 @@ from neurcomp_core.errors import InputError
 
 # Samples per chunk of a reduction: float64 temporaries stay a few MB however large the volume is.
 _CHUNK = 1 << 20
+# Planes that are read of a mapped array before their pages are let go.
+_PLANES = 8
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,40 @@ def limits(values: np.ndarray, valid: np.ndarray | None = None) -> tuple[np.gene
     return min(e[0] for e in ends), max(e[1] for e in ends)
 
 
-def release(values: np.ndarray) -> None:
-    """Let go of the pages that a memory-mapped array has brought into memory."""
-    source = values
+def _mapped(values: np.ndarray) -> np.memmap | None:
+    """The memory-mapped array that an array is a view of."""
+    source: object = values
     while source is not None and not isinstance(source, np.memmap):
         source = getattr(source, "base", None)
-    pages = getattr(source, "_mmap", None)
-    if pages is not None and hasattr(pages, "madvise") and source is not None and source.mode != "c":
-        pages.madvise(mmap.MADV_DONTNEED)
+    return source
+
+
+def release(values: np.ndarray) -> None:
+    """Let go of the pages that a memory-mapped array has brought into memory."""
+    source = _mapped(values)
+    # Changes to a private copy ("c") would be lost.
+    if source is not None and source.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        source._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
+def box_of(values: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+    """A box of an array; of a mapped one a copy, read plane by plane."""
+    source = values[box]
+    if _mapped(values) is None:
+        return source
+    out = np.empty(source.shape, source.dtype)
+    for first in range(0, len(out), _PLANES):
+        out[first : first + _PLANES] = source[first : first + _PLANES]
+        release(values)
+    return out
+
+
+def set_box(values: np.ndarray, box: tuple[slice, ...], part: np.ndarray) -> None:
+    """Assign a box of a mapped array, plane by plane."""
+    target = values[box]
+    for first in range(0, len(part), _PLANES):
+        target[first : first + _PLANES] = part[first : first + _PLANES]
+        release(values)
 
 
 def _all_finite(values: np.ndarray) -> bool:

@@ -264,6 +264,8 @@ def golden_fields() -> dict[str, tuple[list[Field], Target]]:
     network[4:6, :5] = np.nan
     small = np.full((2, 2, 2), 9, np.uint8)
     vectors = wave((1, 20, 24, 2), "float64")
+    # Layers that go together.
+    layers = wave((1, 30, 36)) + np.geomspace(1, 9, 9)[:, None, None].astype(np.float32)
     return {
         "constant": ([Field(np.full((5, 4, 3, 2), 1 / 3), tilted, "Δ", time=1.5), Field(small)], Psnr(20)),
         "masks": ([Field(holes, grid, mask=holes == -1e30)], Psnr(20)),
@@ -272,6 +274,12 @@ def golden_fields() -> dict[str, tuple[list[Field], Target]]:
         "hashgrid-vectors": ([Field(vectors, name="v")], Bytes(900)),
         "hashgrid-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Bytes(600)),
         "tthresh": ([Field(network, name="ImageScalars")], Bytes(1500)),
+        "wavelet": ([Field(network, name="ImageScalars")], Bytes(900)),
+        "wavelet-vectors": ([Field(vectors, name="v")], Psnr(50)),
+        "wavelet-lossless": ([Field(wave((9, 10, 11), "uint16") & 0xFFF0, name="u")], MaxError(0.5)),
+        "wavelet-bound": ([Field(network, name="b")], MaxError(0.01)),
+        "wavelet-layers": ([Field(layers, name="t")], Psnr(40)),
+        "wavelet-tiles": ([Field(wave((32, 33, 34)), name="s")], Psnr(60)),
         "sperr": ([Field(network, name="ImageScalars")], Psnr(50)),
         "sz3": ([Field(network, name="ImageScalars")], Psnr(50)),
         "zfp": ([Field(network, name="ImageScalars")], Psnr(50)),
@@ -319,7 +327,13 @@ def make_golden() -> None:
     for name, (fields, target) in golden_fields().items():
         path = GOLDEN / f"{name}.nvc"
         if not path.exists():
-            path.write_bytes(compress(fields, target, codec(name if name in CODECS else "hashgrid"), CONTEXT).data)
+            kind = name.split("-")[0]
+            maker = (
+                registry()["wavelet"].from_preset(brick=16)
+                if name == "wavelet-tiles"
+                else codec(kind if kind in CODECS else "hashgrid")
+            )
+            path.write_bytes(compress(fields, target, maker, CONTEXT).data)
             values = {str(i): f.values for i, f in enumerate(decompress(path, context=CONTEXT))}
             np.savez_compressed(path.with_suffix(".npz"), **values)  # type: ignore[arg-type]
 

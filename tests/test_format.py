@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Hashable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,460 @@ def hashgrid(params: bytes, stream: bytes, shape: tuple[int, ...], components: i
     return number(head, 8, 0.0) + number(head, 9, 1.0) * x.T.reshape(*shape, outputs)
 
 
+Shape = tuple[int, ...]
+Split = tuple[Shape, tuple[int, ...]]  # the box that is split, along which axes
+Key = tuple[int, int, int]  # component, level, orientation
+LOG = [round(4 * math.log2(1 + v / 8)) for v in range(65536)]
+USUAL = ((15, 13, 13, 9, 6, 19), (6, 8, 9, 7, 21, 19), (12, 12, 12, 11, 8, 15))
+LIFTING = ((0, 0.443506852043971), (1, 0.882911075530934), (0, -0.052980118572961), (1, -1.586134342059924))
+
+
+class State:
+    """FORMAT.md, "Decision"."""
+
+    def __init__(self) -> None:
+        self.models: dict[Hashable, list[int]] = {}
+        self.sets: dict[Hashable, list[int]] = {}  # six weights and a counter
+        self.maps: dict[Hashable, list[int]] = {}
+
+    def copy(self, limit: int = 255) -> State:
+        other = State()
+        other.models = {k: [q, min(n, limit)] for k, (q, n) in self.models.items()}
+        other.sets = {k: list(v) for k, v in self.sets.items()}
+        other.maps = {k: list(v) for k, v in self.maps.items()}
+        return other
+
+    def plain(self, coder: Decoder, name: Hashable) -> int:
+        model = self.models.setdefault(name, [1 << 21, 0])
+        b = coder.bit(max(model[0] >> 6, 1))
+        self.learn(model, b)
+        return b
+
+    @staticmethod
+    def learn(model: list[int], b: int) -> None:
+        model[0] += (((b << 22) - model[0]) * RATE[model[1]]) >> 16
+        model[1] = min(model[1] + 1, 255)
+
+    def model(self, kappa: int, number: int, context: tuple[int, ...], s: int) -> list[int]:
+        name = (kappa, number, context, s)
+        if name not in self.models:
+            size = {6: context[0], 4: 2 * context[0] + 1 if context[0] < 15 else None}.get(number)
+            if kappa == 1 or size is None:
+                self.models[name] = [1 << 21, 0]
+            else:
+                x = min(size, 13)
+                logit = 107 * x - 1000 if kappa else 87 * x - 461 if x else -1040
+                self.models[name] = [64 * SQUASH[logit + 2815], 4]
+        return self.models[name]
+
+    def decide(self, coder: Decoder, kappa: int, contexts: tuple, s: int, le: int) -> int:
+        (place, _), (size, _) = contexts[4:]
+        models = [self.model(kappa, i, context, s) for i, context in enumerate(contexts, 1)]
+        first = [1024 * w for w in USUAL[min(kappa, 2)]] + [0]
+        names = ("A", kappa, min(le >> 1, 11)), ("B", kappa, place)
+        sets = [self.sets.setdefault(name, list(first)) for name in names]
+        knots = self.maps.setdefault((kappa, size), [64 * SQUASH[min(176 * j, 5630)] for j in range(33)])
+        inputs = [STRETCH[q >> 10] for q, _ in models]
+        sums = [min(max(sum(map(int.__mul__, w, inputs)) >> 16, -2815), 2815) for w in sets]
+        total = (sum(sums) >> 1) + 2815
+        j, v = divmod(total, 176)
+        g = (knots[j] * (176 - v) + knots[j + 1] * v) // 176
+        b = coder.bit(min(max((SQUASH[total] + (g >> 6)) >> 1, 1), 65535))
+        for w, own in zip(sets, sums, strict=True):
+            e = ((b << 16) - SQUASH[own + 2815]) * (3 + 624 // (48 + w[6]))
+            for i in range(6):
+                w[i] += (inputs[i] * e + 2**15) >> 16
+            w[6] = min(w[6] + 1, 1023)
+        for model in models:
+            self.learn(model, b)
+        j += v >= 88
+        knots[j] += ((b << 22) - knots[j]) >> 6
+        return b
+
+
+class Part:
+    """A lane's planes of a subband of one component, with two zeros on all sides."""
+
+    def __init__(self, shape: Shape, extent: Shape) -> None:
+        self.shape, self.box = shape, tuple(n + 4 for n in extent)
+        self.steps = (self.box[1] * self.box[2], self.box[2], 1)
+        self.q, self.miss = [0] * math.prod(self.box), [0] * math.prod(self.box)
+
+    def offset(self, *at: int) -> int:
+        return sum(a * s for a, s in zip(at, self.steps, strict=True))
+
+    def around(self, *at: int, shape: Shape) -> np.ndarray:
+        """The coefficients at an offset from those of a part of that shape."""
+        return self.array[tuple(slice(2 + a, 2 + a + n) for a, n in zip(at, shape, strict=True))]
+
+    @property
+    def smoothed(self) -> np.ndarray:
+        total = np.minimum(np.abs(self.around(-1, -1, -1, shape=tuple(n + 2 for n in self.shape))), 65535)
+        for axis in range(3):
+            a, b, c = (total.take(range(i, i + self.shape[axis]), axis) for i in range(3))
+            total = a + 2 * b + c
+        return total >> 2
+
+    def decode(
+        self, coder: Decoder, state: State, place: int, taps: list[tuple[list[int], int, int]],
+        above: np.ndarray | None, beside: np.ndarray, relatives: int,
+    ) -> None:  # fmt: skip
+        """FORMAT.md, "Coefficients"; taps are buffers, offsets in them and weights in 1/4096."""
+        q, miss, parent = self.q, self.miss, above is not None
+        first = [self.offset(*d) for d in ((0, 0, -1), (0, -1, 0), (-1, 0, 0))]
+        second = [self.offset(*d) for d in itertools.product((-1, 0, 1), repeat=3) if d < (0, 0, 0) and d.count(0) == 1]
+        third = [2 * o for o in first]
+        aboves = np.zeros(self.shape, int).ravel().tolist() if above is None else above.ravel().tolist()
+        besides = (beside * (65536 // relatives) >> 16 if relatives else beside).ravel().tolist()
+        for at, up, side in zip(itertools.product(*map(range, self.shape)), aboves, besides, strict=True):
+            p = self.offset(*at) + self.offset(2, 2, 2)
+            w, n, u = (miss[p + o] for o in first)
+            close, around = w + n + u, sum([miss[p + o] for o in second])
+            beyond = sum([miss[p + o] for o in third])
+            quiet = close + around + beyond + up + side == 0
+            if quiet and not state.plain(coder, ("quiet", place)):
+                continue
+            mu = 0 if quiet else sum([buffer[p + o] * weight for buffer, o, weight in taps])
+            flip, mu = mu < 0, abs(mu)
+            if parent and relatives:
+                expected = (54 * close + 11 * around + 5 * beyond + 6 * up + 16 * side) >> 8
+            elif parent:
+                expected = (56 * close + 11 * around + 8 * beyond + 12 * up) >> 8
+            elif relatives:
+                expected = (56 * close + 9 * around + 14 * beyond + 14 * side) >> 8
+            else:
+                expected = (56 * close + 14 * around + 14 * beyond) >> 8
+            le, la, lb, lc, ld, ls = (
+                LOG[min(v, 65535)] for v in (expected, up, side, (5 * close) >> 4, (3 * around) >> 4, up + side)
+            )
+            shift = (expected // 96).bit_length()
+            center = (mu + 2048) >> 12
+            if shift:
+                form, size = 21, 30 + min(max(le - 4 * shift - 11, 0), 5) + 6 * min(shift - 1, 2)
+            else:
+                form, size = 6 * min(center, 3) + (((mu + 2048) % 4096 * 6) >> 12), min(le, 29)
+            center -= (1 << shift) >> 1
+            contexts = (
+                (min(lc >> 1, 7), min(lb >> 1, 7), min(la >> 1, 7)),
+                tuple([min((v + 8) >> 4, 3) for v in (w, n, u, side)]),
+                (min(lb, 23), min(ld, 11)),
+                (min(le >> 1, 15), min(ls >> 1, 15)),
+                (place, form),
+                (size, form),
+            )
+            d = 0
+            if quiet or state.decide(coder, 0, contexts, 0, le):
+                positive = state.decide(coder, 1, contexts, 0, le)
+                d = 1
+                while d < 16 and state.decide(coder, min(d + 1, 7), contexts, positive, le):
+                    d += 1
+                if d == 16:
+                    count, left = 0, 1
+                    while count < 40 and coder.bit(32768):
+                        count += 1
+                    for _ in range(count):
+                        left = 2 * left + coder.bit(32768)
+                    d = left + 15
+                d = d if positive else -d
+            rest = 0
+            for i in range(shift):
+                bit = coder.bit(32768) if i else state.plain(coder, ("rest", min(shift, 15), min(max(d, -4), 3)))
+                rest = 2 * rest + bit
+            value = (d << shift) + rest + center
+            miss[p] = max(min(abs(4096 * value - mu) >> 8, 65535), int(value != 0))
+            q[p] = -value if flip else value
+        self.array = np.array(q).reshape(self.box)
+
+
+class Layout:
+    """FORMAT.md, "Subbands": a box and its subbands, each with level, orientation and shape."""
+
+    def __init__(self, shape: Shape, along: list[tuple[int, ...]], finest: int, rest: bool, lanes: int) -> None:
+        self.shape, self.finest, self.lanes, self.split = shape, finest, lanes, bool(along)
+        boxes = [shape]
+        for axes in along:
+            boxes.append(low_part(boxes[-1], axes))
+        self.bands: list[tuple[int, int, Shape]] = [(len(along), 0, boxes[-1])] if rest else []
+        for level in reversed(range(finest, len(along))):
+            for o in (1, 2, 4, 3, 5, 6, 7):
+                if all(a in along[level] for a in range(3) if o >> a & 1):
+                    low = boxes[level + 1]
+                    size = tuple(boxes[level][a] - low[a] if o >> a & 1 else low[a] for a in range(3))
+                    self.bands.append((level, o, size))
+        self.levels = list(dict.fromkeys(level for level, _, _ in self.bands))
+        self.extents = {
+            k: tuple(max(s[a] for level, _, s in self.bands if level == k) for a in range(3)) for k in self.levels
+        }
+        few = math.prod(shape) < 2**17 or len(self.levels) < 3 or finest > 0
+        self.groups = [self.levels] if few else [self.levels[:-2], self.levels[-2:-1], self.levels[-1:]]
+
+    def cut(self, level: int) -> bool:
+        e = self.extents[level]
+        return self.lanes > 1 and math.prod(e) >= 2**15 and e[0] >= 4 * self.lanes
+
+    def planes(self, level: int, lane: int) -> tuple[int, int]:
+        e = self.extents[level][0]
+        return (e * lane // self.lanes, e * (lane + 1) // self.lanes) if self.cut(level) else (0, e)
+
+    def of(self, level: int) -> list[tuple[int, Shape]]:
+        return [(o, size) for k, o, size in self.bands if k == level]
+
+    def has(self, level: int, o: int) -> bool:
+        return any((k, p) == (level, o) for k, p, _ in self.bands)
+
+
+def low_part(box: Shape, axes: tuple[int, ...]) -> Shape:
+    return tuple((n + 1) // 2 if a in axes else n for a, n in enumerate(box))
+
+
+def along(axis: int, by: int) -> tuple[int, ...]:
+    return tuple(by if a == axis else 0 for a in range(3))
+
+
+class Coded:
+    """FORMAT.md, "Group": the coefficients of a layout."""
+
+    def __init__(self, sections: list[bytes], layout: Layout, components: int, key: Coded | None = None) -> None:
+        self.layout, self.components, self.key = layout, components, key
+        self.parts: dict[tuple[int, ...], Part] = {}  # by Key and lane
+        self.centres: dict[tuple[int, int], list[float]] = {}
+        self.filters: dict[tuple[Key, int], list[int]] = {}  # by kind
+        runs: list[list[bytes]] = []
+        assert len(sections) == len(layout.groups)
+        for data, levels in zip(sections, layout.groups, strict=True):
+            for c, level in itertools.product(range(components), levels):
+                self.centres[c, level] = [0.0] + [(b - 64) / 128 for b in data[3 * c : 3 * c + 3]]
+            length, at = varint(data, 3 * components)
+            self.read_filters(data[at : at + length], levels)
+            at += length
+            cuts = [layout.cut(level) for level in levels]
+            lengths = []
+            for _ in range((not all(cuts)) + layout.lanes * any(cuts) - 1):
+                length, at = varint(data, at)
+                lengths.append(length)
+            ends = np.cumsum([at, *lengths]).tolist() + [len(data)]
+            runs.append([data[a:b] for a, b in itertools.pairwise(ends)])
+        self.state = State() if key is None else key.state.copy(30)
+        smoothed: dict[Key, np.ndarray] = {}
+        self.run(0, self.state, smoothed, [
+            (run[0], levels)
+            for run, all_ in zip(runs, layout.groups, strict=True)
+            if (levels := [k for k in all_ if not layout.cut(k)])
+        ])  # fmt: skip
+        for lane in range(layout.lanes if any(map(layout.cut, layout.levels)) else 0):
+            self.run(lane, self.state.copy(), dict(smoothed), [
+                (run[lane - layout.lanes], levels)
+                for run, all_ in zip(runs, layout.groups, strict=True)
+                if (levels := [k for k in all_ if layout.cut(k)])
+            ])  # fmt: skip
+
+    def tap_places(self, c: int, level: int, o: int) -> list[tuple[Key, Shape]]:
+        """Where the predictor of a subband looks: subband and offset."""
+        own = (c, level, o)
+        found = [(own, d) for d in itertools.product((-1, 0, 1), repeat=3) if d < (0, 0, 0)]
+        found += [(own, along(a, -2)) for a in range(3)]
+        for a in range(3):
+            if o >> a & 1 and o != 1 << a:
+                found += [((c, level, o ^ 1 << a), along(a, by)) for by in (0, -1, 1)]
+        if c:
+            found += [((c - 1, level, o), d) for d in ((0, 0, 0), (0, 0, -1), (0, 0, 1), (0, -1, 0), (0, 1, 0))]
+        return found
+
+    def sum_places(self, c: int, level: int, o: int) -> list[list[tuple[Key, Shape]]]:
+        """The sums of an estimator."""
+        shapes = [(1, 1, 1), (1, 1, 0), (1, 0, 1), (1, 0, 0), (0, 1, 1), (0, 1, 0), (0, 0, 1)]
+        shapes += [(2, 0, 0), (0, 2, 0), (0, 0, 2)]
+        found = [[((c, level, o), d) for d in itertools.product(*({n, -n} for n in shape))] for shape in shapes]
+        for a in range(3):
+            other = o ^ 1 << a
+            if o and other and self.layout.has(level, other):
+                found.append([((c, level, other), along(a, by)) for by in (0, 1 if o >> a & 1 else -1)])
+        return found
+
+    def read_filters(self, data: bytes, levels: list[int]) -> None:
+        if not data:
+            return
+        coder = Decoder(data)
+        keys = [
+            (c, level, o)
+            for c in range(self.components)
+            for level in levels
+            for o, _ in self.layout.of(level)
+        ]  # fmt: skip
+        flags = symbols(coder, 0, len(keys), 3, None, []).tolist()
+        tables: dict[tuple[int, int], list[Key]] = defaultdict(list)
+        for key, row in zip(keys, flags, strict=True):
+            if row[0] == 2 and self.key and (key, 0) in self.key.filters:
+                self.filters[key, 0] = self.key.filters[key, 0]
+            counts = len(self.tap_places(*key)), *[len(self.sum_places(*key))] * 2
+            for kind in range(3):
+                if row[kind] == 1:
+                    tables[kind, counts[kind]].append(key)
+        for group, ((kind, count), members) in enumerate(sorted(tables.items()), 1):
+            rows = symbols(coder, group, len(members), count, None, []).clip(-(2**15), 2**15).tolist()
+            self.filters.update({(key, kind): row for key, row in zip(members, rows, strict=True)})
+
+    def run(self, lane: int, state: State, smoothed: dict[Key, np.ndarray], streams: list) -> None:
+        layout = self.layout
+        for data, levels in streams:
+            coder = Decoder(data)
+            for level in levels:
+                extent, (low, high) = layout.extents[level], layout.planes(level, lane)
+                for r, (o, size) in enumerate(layout.of(level)):
+                    for c in range(self.components):
+                        shape = (min(high, size[0]) - low, *size[1:])
+                        part = self.parts[c, level, o, lane] = Part(shape, (high - low, *extent[1:]))
+                        beside = np.zeros(extent, int)
+                        family = [(c, level, p) for p, _ in layout.of(level)[:r]] + [(c - 1, level, o)] * (c > 0)
+                        for key in family:
+                            other = smoothed[key]
+                            beside[tuple(map(slice, other.shape))] += other
+                        beside = beside[tuple(map(slice, shape))]
+                        weights = [w * (32 if layout.split else 4) for w in self.filters.get(((c, level, o), 0), [])]
+                        taps = [
+                            (self.parts[(*key, lane)].q, part.offset(*d), w)
+                            for (key, d), w in zip(self.tap_places(c, level, o), weights, strict=False)
+                        ]
+                        above = self.above(smoothed.get((c, level + 1, o)) if o else None, level, lane, shape)
+                        part.decode(coder, state, 8 * min(level, 9) + o, taps, above, beside, len(family))
+                        assert coder.at <= len(data) + 8
+                        smoothed[c, level, o] = part.smoothed
+
+    def above(self, parent: np.ndarray | None, level: int, lane: int, shape: Shape) -> np.ndarray | None:
+        if parent is None:
+            return None
+        fine, coarse = (self.layout.extents[k] for k in (level, level + 1))
+        h = [int(a > b) for a, b in zip(fine, coarse, strict=True)]
+        begins = [self.layout.planes(k, lane)[0] for k in (level, level + 1)]
+        shifts = (max(begins[0] - (begins[1] << h[0]), 0), 0, 0)
+        return parent[
+            np.ix_(*(
+                np.minimum((np.arange(n) + s) >> b, m - 1)
+                for n, s, b, m in zip(shape, shifts, h, parent.shape, strict=True)
+            ))
+        ]  # fmt: skip
+
+    def values(self, c: int, level: int, o: int, estimated: bool = True) -> np.ndarray:
+        """Coefficients of a subband, in steps."""
+        found = []
+        for lane in range(self.layout.lanes if self.layout.cut(level) else 1):
+            part = self.parts[c, level, o, lane]
+            q = part.around(0, 0, 0, shape=part.shape)
+            value = q.astype(float)
+            if estimated:
+                value += np.sign(q) * np.array(self.centres[c, level])[np.minimum(np.abs(q), 3)]
+                for kind, places in ((1, q == 0), (2, q != 0)):
+                    weights = self.filters.get(((c, level, o), kind), [])
+                    for weight, terms in zip(weights, self.sum_places(c, level, o), strict=False):
+                        sums = [self.parts[(*key, lane)].around(*d, shape=part.shape) for key, d in terms]
+                        value += places * (weight / 128 * sum(sums))
+            found.append(value)
+        return np.concatenate(found)
+
+
+def line(x: np.ndarray, axis: int) -> np.ndarray:
+    """FORMAT.md, "Values": the line inverse."""
+    coded, scale = np.moveaxis(x, axis, 0), x.dtype.type
+    n, half = len(coded), (len(coded) + 1) // 2
+    out = np.empty_like(coded)
+    out[::2], out[1::2] = coded[:half] * scale(1 / 1.149604398860241), coded[half:] * scale(1.149604398860241)
+    for parity, factor in LIFTING:
+        at = np.arange(parity, n, 2)
+        left, right = np.where(at > 0, at - 1, 1), np.where(at < n - 1, at + 1, n - 2)
+        out[at] -= scale(factor) * (out[left] + out[right])
+    return np.moveaxis(out, 0, axis)
+
+
+@cache
+def norm(high: bool, lows: int) -> float:
+    x = np.zeros(24)
+    x[18 if high else 6] = 1
+    x = line(x, 0)
+    for _ in range(lows):
+        x = line(np.concatenate([x, 0 * x]), 0)
+    return float(np.sqrt(np.sum(x**2)))
+
+
+def wavelet(params: bytes, sections: list[bytes], shape: Shape, components: int, dtype: np.dtype) -> np.ndarray:
+    """FORMAT.md, "Codec 3": values (z, y, x, c)."""
+    head, components = record(params), max(components, 1)
+    step, depth, edge, lanes = number(head, 1, 0.0), number(head, 3, 16), number(head, 4, 0), number(head, 5, 1)
+    work, quantum = np.dtype("f8" if number(head, 6, 0) else "f4"), number(head, 7, 0.0)
+    lead, ahead = number(head, 10, 0), 0 if edge else number(head, 11, 0)
+    heads: list[Split] = []
+    box = shape
+    while len(heads) < ahead and box[lead] > 2:
+        heads.append((box, (lead,)))
+        box = low_part(box, (lead,))
+    splits: list[Split] = []
+    box = shape
+    while len(splits) < depth:
+        axes = tuple(a for a in range(3) if box[a] >= 6 and not (ahead and a == lead))
+        if not axes:
+            break
+        splits.append((box, axes))
+        box = low_part(box, axes)
+    every, held = [axes for _, axes in splits], min(3, len(splits)) if edge else 0
+    stack = list(sections)[::-1]
+
+    def take(layout: Layout, key: Coded | None = None) -> Coded:
+        return Coded([stack.pop() for _ in layout.groups], layout, components, key)
+
+    # Boxes: where each begins, its coefficients, its corrections.
+    boxes: list[tuple[Shape, Coded]] = []
+    corrections: list[tuple[Shape, Coded]] = []
+    if not edge or depth:
+        boxes.append(((0, 0, 0), take(Layout(shape, every, held, True, 1 if edge else lanes))))
+    counts = [max((n + edge // 2) // edge, 1) for n in shape] if edge else []
+    pending = []
+    for tile in itertools.product(*map(range, counts)) if edge else ():
+        corner = tuple(i * edge for i in tile)
+        size = tuple(n - i * edge if i + 1 == c else edge for i, c, n in zip(tile, counts, shape, strict=True))
+        layout = Layout(size, every[:held], 0, not depth, 1)
+        pending.append((corner, size, layout, [stack.pop() for _ in layout.groups], stack.pop() if quantum else b""))
+    if pending:
+        corner, _, layout, packed, _ = pending[number(head, 9, 0)]
+        key = Coded(packed, layout, components)
+        for at, size, layout, packed, amounts in pending:
+            boxes.append((at, key if at == corner else Coded(packed, layout, components, key)))
+            if quantum:
+                corrections.append((at, Coded([amounts], Layout(size, [], 0, True, 1), components)))
+    elif quantum:
+        corrections.append(((0, 0, 0), take(Layout(shape, [], 0, True, lanes))))
+    assert not stack
+    y = np.zeros((*shape, components), work)
+    added = np.zeros((*shape, components), np.int64)
+    for corner, coded in corrections:
+        for c in range(components):
+            amounts = coded.values(c, 0, 0, False)
+            added[(*(slice(a, a + n) for a, n in zip(corner, amounts.shape, strict=True)), c)] = amounts
+    for corner, coded in boxes:
+        for (level, o, size), c in itertools.product(coded.layout.bands, range(components)):
+            energy, place = 1.0, []
+            for a in range(3):
+                finer = sum(a in axes for axes in every[:level])
+                now = level < len(every) and a in every[level]
+                energy *= norm(bool(o >> a & 1), finer) if now else norm(False, finer - 1) if finer else 1.0
+                start = corner[a] >> (finer + now)
+                if o >> a & 1:
+                    start += (splits[level][0][a] + 1) // 2
+                place.append(slice(start, start + size[a]))
+            y[(*place, c)] = coded.values(c, level, o) * (step / energy)
+    for box, axes in (heads + splits)[::-1]:
+        inner = tuple(map(slice, box))
+        for a in reversed(axes):
+            y[inner] = line(y[inner], a)
+    y = np.ldexp(y, number(head, 8, 0))
+    mean = number(head, 2, 0.0)
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    if dtype.kind == "f":
+        values = np.clip(y + work.type(mean), limits.min, limits.max).astype(dtype)
+        return np.where(added, (values + added * quantum).astype(dtype), values)
+    assert dtype.itemsize < 8
+    values = np.rint(y + work.type(mean)).clip(limits.min, limits.max).astype(np.int64)
+    return (values + added * int(quantum)).clip(limits.min, limits.max).astype(dtype)
+
+
 class Bits:
     """A TTHRESH bit stream."""
 
@@ -357,6 +812,8 @@ def arrays_of(data: bytes) -> list[np.ndarray]:
         else:
             if number(array, 8, 0) == 10:
                 values = tthresh(sections[0], shape)
+            elif number(array, 8, 0) == 3:
+                values = wavelet(raw(array, 9), sections, shape, components, dtype)
             else:
                 values = hashgrid(raw(array, 9), sections[0], shape, components)
             if dtype.kind in "iu":
@@ -387,7 +844,7 @@ def test_the_definition_opens_the_golden_files(name: str) -> None:
         expected = [stored[key] for key in sorted(stored)]
     for got, values in zip(decoded, expected, strict=True):
         assert (got.dtype, got.shape) == (values.dtype, values.shape)
-        if not name.startswith(("hashgrid", "tthresh")):
+        if not (name.startswith(("hashgrid", "tthresh", "wavelet")) and name != "wavelet-lossless"):
             assert got.tobytes() == values.tobytes()
         else:
             spread = float(np.nanmax(values)) - float(np.nanmin(values))

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,8 @@ from neurcomp_core.field import Field, full_region
 from neurcomp_core.pipeline import compress, decode_array, decode_blocks, decompress
 from neurcomp_core.samples import marschner_lobb
 from neurcomp_core.target import Bytes, MaxError, Psnr, Ratio
-from neurcomp_core.wavelet import lifting
+from neurcomp_core.wavelet import lifting, prediction, stream, transform
+from neurcomp_core.wavelet.filling import fill
 from neurcomp_core.wavelet.lanes import Lanes
 from neurcomp_core.wavelet.layout import Layout
 from neurcomp_core.wavelet.record import WaveletRecord
@@ -36,7 +39,7 @@ def rough(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Waves with noise, float64 of unit size."""
     rng = np.random.default_rng(seed)
     grid = np.indices(shape[:3])
-    values = sum(np.sin(g / (3 + 2 * i) + i) for i, g in enumerate(grid)) / 3
+    values = np.sum([np.sin(g / (3 + 2 * i) + i) for i, g in enumerate(grid)], axis=0) / 3
     values = values if len(shape) == 3 else values[..., None] * np.arange(1, shape[3] + 1)
     return values + 0.02 * rng.standard_normal(shape)
 
@@ -47,6 +50,12 @@ def as_type(values: np.ndarray, dtype: str) -> np.ndarray:
     limits = np.iinfo(dtype)
     unit = (values - values.min()) / np.ptp(values)
     return np.rint(limits.min + unit * (float(limits.max) - limits.min)).clip(limits.min, limits.max).astype(dtype)
+
+
+@cache
+def tiled() -> bytes:
+    """A file of 12 tiles."""
+    return compress(Field(rough((36, 40, 44))), Psnr(40), Wavelet(brick=16), CONTEXT).data
 
 
 def encoded_of(data: bytes) -> tuple[Encoded, ArraySpec]:
@@ -75,7 +84,7 @@ def test_a_size_is_used_to_99_percent(target: Bytes | Ratio, brick: int) -> None
     assert 0.99 * budget <= size <= budget
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_bound_on_the_error_is_never_exceeded(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.integers(1, 20, 3)) + ((2,) if seed % 5 == 4 else ())
@@ -148,6 +157,28 @@ def test_what_is_no_data_comes_back_to_the_bit(brick: int) -> None:
     assert np.abs(decoded.values[~special] - values[~special]).max() <= 0.01
 
 
+def test_gaps_are_filled_with_what_surrounds_them() -> None:
+    values = np.indices((12, 20, 17)).sum(axis=0).astype(np.float32)
+    valid = np.ones(values.shape, bool)
+    valid[4:8, 5:12, 3:9] = False
+    filled = fill(np.where(valid, values, 1e6).astype(np.float32), valid)
+    np.testing.assert_array_equal(filled[valid], values[valid])
+    assert np.abs(filled - values).max() < 6
+    sizes = [
+        len(
+            compress(
+                Field(np.where(valid, values, v).astype(np.float32), mask=~valid), Psnr(50), Wavelet(), CONTEXT
+            ).data
+        )
+        for v in (0, 1e6)
+    ]
+    assert abs(sizes[0] - sizes[1]) < 10
+    whole = np.full((3, 4, 5, 2), np.iinfo(np.uint64).max)
+    some = np.zeros(whole.shape, bool)
+    some[0, 0, 0, 0] = True
+    assert (fill(np.where(some, whole, 7), some)[..., 1] == 7).all()
+
+
 # ----------------------------------------------------------------------------------------------------- scale, rounding
 
 
@@ -173,7 +204,7 @@ def test_scaling_returns_integers_and_clips_to_the_type() -> None:
 
 # -------------------------------------------------------------------------------------------------------- tiles, levels
 
-SHAPES = [((50, 36, 45), 16), ((1, 100, 90), 32), ((33, 5, 64), 16), ((100, 40, 1), 24), ((24, 40, 20, 2), 16)]
+SHAPES = [((34, 36, 29), 16), ((1, 100, 90), 32), ((33, 5, 40), 16), ((24, 17, 20, 2), 16)]
 
 
 @pytest.mark.parametrize(("shape", "edge"), SHAPES, ids=str)
@@ -209,7 +240,7 @@ def test_boxes_and_blocks_are_parts_of_the_whole(shape: tuple[int, ...], edge: i
     field = Field(rough(shape).astype(np.float32))
     file = Container(compress(field, MaxError(0.02), Wavelet(transform, brick=edge), CONTEXT).data)
     whole = decode_array(file, 0).values
-    part = tuple(slice(n // 3, max(2 * n // 3, n // 3 + 1)) for n in shape[:3])
+    part: Any = tuple(slice(n // 3, max(2 * n // 3, n // 3 + 1)) for n in shape[:3])
     np.testing.assert_array_equal(decode_array(file, 0, part).values, whole[part])
     blocks = np.full_like(whole, np.nan)
     for region, values in decode_blocks(file, 0, CONTEXT):
@@ -219,13 +250,13 @@ def test_boxes_and_blocks_are_parts_of_the_whole(shape: tuple[int, ...], edge: i
         step = 2**level
         coarse = decode_array(file, 0, None, level).values
         assert coarse.shape == whole[::step, ::step, ::step].shape
-        odd = tuple(slice(min(1, n - 1), n) for n in shape[:3])
+        odd: Any = tuple(slice(min(1, n - 1), n) for n in shape[:3])
         assert decode_array(file, 0, odd, level).values.shape == whole[odd][::step, ::step, ::step].shape
 
 
 def test_a_coarser_level_is_close_to_the_samples_it_stands_for() -> None:
     values = np.sin(np.indices((40, 48, 44)).sum(axis=0) / 20).astype(np.float32)
-    for brick in (-1, 16):
+    for brick in (-1, 24):
         file = Container(compress(Field(values), Psnr(60), Wavelet(brick=brick), CONTEXT).data)
         for level in (1, 2):
             step = 2**level
@@ -285,6 +316,24 @@ def test_threads_change_nothing(brick: int, shape: tuple[int, ...], target: Psnr
     np.testing.assert_array_equal(one, two)
 
 
+def test_a_lone_coefficient_that_its_sibling_predicts_survives() -> None:
+    layout = Layout((24, 24, 24), 1, 1)
+    bands = {band.orient: band for band in layout.bands if band.level == 0}
+    box = stream.Box(layout, 1, np.zeros(layout.size, np.int32), [np.zeros((1, 4)) for _ in stream.groups(layout)])
+    for orient in (3, 7):
+        layout.views(box.q, bands[orient])[0][5, 6, 7] = 1
+    count = len(prediction.taps(layout, bands[7], 0))
+    sibling = layout.blocks[0, 3][0].base - layout.blocks[0, 7][0].base
+    at = prediction.taps(layout, bands[7], 0).tolist().index(sibling)
+    bits = transform.weight_bits(layout)
+    weights = tuple(2**bits if i == at else 0 for i in range(count))
+    box.predictors[0, 0, 7] = prediction.Predictor(weights, bits)
+    before = box.q.copy()
+    sections = stream.encode(box, Lanes(1))
+    found = stream.decode(sections, layout, 1, bits, len(sections) - 1, Lanes(1))
+    np.testing.assert_array_equal(found.q, before)
+
+
 def test_plain_python_decodes_the_same(tmp_path: Path) -> None:
     fields = [
         Field(rough((9, 10, 11)).astype(np.float32), name="a"),
@@ -331,7 +380,7 @@ def test_impossible_parameters_are_refused(settings: dict, words: str) -> None:
     ids=str,
 )
 def test_impossible_records_are_refused(change: dict) -> None:
-    encoded, spec = encoded_of(compress(Field(rough((36, 40, 44))), Psnr(40), Wavelet(brick=16), CONTEXT).data)
+    encoded, spec = encoded_of(tiled())
     record = wire.unpack(WaveletRecord, encoded.params)
     with pytest.raises(FormatError, match="wavelet"):
         Wavelet.decode(replace(encoded, params=_packed(record, change)), spec, full_region(spec.shape), 0, CONTEXT)
@@ -345,16 +394,15 @@ def _packed(record: WaveletRecord, change: dict) -> bytes:
 
 
 def test_huge_shapes_of_damaged_files_are_refused_at_once() -> None:
-    encoded, _ = encoded_of(compress(Field(rough((36, 40, 44))), Psnr(40), Wavelet(brick=16), CONTEXT).data)
+    encoded, _ = encoded_of(tiled())
     spec = ArraySpec((1 << 30, 1 << 30, 1 << 30), np.dtype(np.float32))
-    region = (slice(0, 1),) * 3
+    region = full_region((1, 1, 1))
     with pytest.raises(FormatError, match="sections"):
         Wavelet.decode(encoded, spec, region, 0, CONTEXT)
 
 
 def test_sections_are_read_when_they_are_asked_for() -> None:
-    data = compress(Field(rough((36, 40, 44))), Psnr(40), Wavelet(brick=16), CONTEXT).data
-    file = Counting(data)
+    file = Counting(tiled())
     sections = file.lazy_sections(0)
     assert (len(sections), file.read) == (len(file.header.arrays[0].sections), 0)
     assert sections[1:][0] == file.sections(0)[1]

@@ -17,8 +17,8 @@ from neurcomp_core.wavelet.scaling import corrected
 from neurcomp_core.wavelet.stream import Box
 from neurcomp_core.wavelet.tiles import Synthesis, inside
 
-#: Quantised coefficients are kept as 16 bits where there are more than this many.
-_NARROW = 1 << 26
+#: Quantised coefficients are kept in as few bytes as they need where there are more than this many.
+_NARROW = 1 << 25
 
 
 class Cache:
@@ -50,8 +50,9 @@ class Cache:
     def _fresh(self, number: int, level: int) -> Box:
         box = self._make(number, level)
         box.learned = ()
-        if self._narrow and np.abs(box.q).max() < 1 << 15:
-            box.q = box.q.astype(np.int16)
+        if self._narrow:
+            largest = max(int(box.q.max()), -int(box.q.min()))
+            box.q = box.q.astype(np.int8 if largest < 1 << 7 else np.int16 if largest < 1 << 15 else np.int32)
         return box
 
 

@@ -18,7 +18,9 @@ from neurcomp_core.target import Bytes, MaxError, Psnr, Target
 from neurcomp_core.wavelet import stream, transform
 from neurcomp_core.wavelet.choice import PART, Choice, choose
 from neurcomp_core.wavelet.decoding import Cache, coded_corrections
+from neurcomp_core.wavelet.filling import fill
 from neurcomp_core.wavelet.lanes import Lanes
+from neurcomp_core.wavelet.layout import Layout
 from neurcomp_core.wavelet.record import WaveletRecord
 from neurcomp_core.wavelet.scaling import corrected, difference, exponent
 from neurcomp_core.wavelet.stream import Box
@@ -70,6 +72,8 @@ class Run:
         self.values = field.values if field.values.ndim == 4 else field.values[..., None]
         valid = field.valid
         self.valid = None if valid is None else valid.reshape(self.values.shape)
+        if self.valid is not None:
+            self.values = fill(self.values, self.valid)
         low, high = (v.item() for v in metrics.limits(self.values, self.valid))
         # Of integers Python's own, which are exact.
         self.spread = float(high - low)
@@ -92,6 +96,8 @@ class Run:
     def edge(self) -> int:
         """Edge of tiles."""
         shape = self.values.shape[:3]
+        if max(shape) < Layout.least:
+            return 0  # there is nothing to split
         if self.options.brick:
             return max(self.options.brick, 0)
         return _EDGES[sum(n >= _LONG for n in shape)] if math.prod(shape) > WHOLE else 0
@@ -180,8 +186,7 @@ class Way:
         return choose(self._floats(box)[..., :1], step, max(self.run.options.weight, 0.05), self.run.lanes)  # type: ignore[arg-type]
 
     def _floats(self, region: Region) -> np.ndarray:
-        metrics.release(self.run.values)
-        return self.scaling.floats(self.run.values[region], self.run.spread)
+        return self.scaling.floats(metrics.box_of(self.run.values, region), self.run.spread)
 
     def _double(self) -> bool:
         run = self.run
@@ -268,7 +273,7 @@ class Way:
             yield region, self.scaling.values(synthesis.values(region))
 
     def _error(self, region: Region, decoded: np.ndarray) -> np.ndarray:
-        error = difference(self.run.values[region], decoded)
+        error = difference(metrics.box_of(self.run.values, region), decoded)
         if self.run.valid is not None:
             error[~self.run.valid[region]] = 0
         return error
@@ -316,10 +321,10 @@ class Way:
         return Attempt(Encoded(wire.pack(record), tuple(sections)), self.psnr(rms))
 
     def _key(self, step: float, weight: float) -> int:
-        """A tile like most others, of a few."""
+        """A tile that others can learn much from, of a few."""
         few = self._few()
         counts = self.run.lanes.each(lambda i: np.count_nonzero(self._quantised(i, step, weight)[0].q), few)
-        return few[int(np.argsort(counts, kind="stable")[len(few) // 2])]
+        return few[int(np.argsort(counts, kind="stable")[len(few) * 7 // 8])]
 
     # ------------------------------------------------------------------------------------------------------ targets
 
