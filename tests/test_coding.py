@@ -27,12 +27,12 @@ def test_tables_are_far_from_rounding_boundaries() -> None:
     # So that a libm that errs in the last place still gives the same integers.
     squash = [65536 / (1 + math.exp(-x / 256)) for x in range(-2815, 2816)]
     stretch = [256 * math.log((2 * i + 1) / (8192 - 2 * i - 1)) for i in range(4096)]
-    for table, exact in ((mx._SQUASH, squash), (mx._STRETCH, stretch)):
+    for table, exact in ((mx.SQUASH, squash), (mx.STRETCH, stretch)):
         assert min(abs(v % 1 - 0.5) for v in exact) > 1e-6
         assert np.abs(table - np.array(exact)).max() <= 0.5
-    assert (mx._SQUASH.min(), mx._SQUASH.max()) == (1, 65535)
-    assert mx._SQUASH[2815] == 32768
-    np.testing.assert_array_equal(mx._STRETCH, -mx._STRETCH[::-1])
+    assert (mx.SQUASH.min(), mx.SQUASH.max()) == (1, 65535)
+    assert mx.SQUASH[2815] == 32768
+    np.testing.assert_array_equal(mx.STRETCH, -mx.STRETCH[::-1])
 
 
 # -------------------------------------------------------------------------------------------------------- range coder

@@ -35,9 +35,10 @@ def _stretch_table() -> np.ndarray:
     return np.array([round(256 * math.log(o)) for o in odds], np.int64)
 
 
-_SQUASH = _squash_table()
-_STRETCH = _stretch_table()
-_RATES = np.array([655360 // (10 * n + 16) for n in range(_RATE_LIMIT + 1)], np.int64)  # 65536 / (n + 1.6)
+#: Tables that the wavelet's coder shares.
+SQUASH = _squash_table()
+STRETCH = _stretch_table()
+RATES = np.array([655360 // (10 * n + 16) for n in range(_RATE_LIMIT + 1)], np.int64)  # 65536 / (n + 1.6)
 
 
 # -------------------------------------------------------------------------------------------------------- range coder
@@ -175,11 +176,11 @@ def code(state, data, encoding, bit, probabilities, counts, contexts, weights, s
     """
     total = 0
     for i in range(len(contexts)):
-        s = _STRETCH[probabilities[contexts[i]] >> 10]
+        s = STRETCH[probabilities[contexts[i]] >> 10]
         stretched[i] = s
         total += weights[i] * s
     total = max(min(total >> 16, _CLAMP), -_CLAMP)
-    mixed = _SQUASH[total + _CLAMP]
+    mixed = SQUASH[total + _CLAMP]
     if encoding:
         encode_bit(state, data, mixed, bit)
     else:
@@ -189,7 +190,7 @@ def code(state, data, encoding, bit, probabilities, counts, contexts, weights, s
         weights[i] += (stretched[i] * error * rate + (1 << 15)) >> 16
         c = contexts[i]
         n = counts[c]
-        probabilities[c] += (((bit << 22) - probabilities[c]) * _RATES[n]) >> 16
+        probabilities[c] += (((bit << 22) - probabilities[c]) * RATES[n]) >> 16
         if n < _RATE_LIMIT:
             counts[c] = n + 1
     return bit

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurcomp_core.coding.mixing import _RATES, _SQUASH, _STRETCH
+from neurcomp_core.coding.mixing import RATES, SQUASH, STRETCH
 
 #: Coefficients wait in a flat buffer with this many zeros on either side of each axis.
 PAD = 2
@@ -50,7 +50,7 @@ def new_state() -> tuple[np.ndarray, ...]:
             # A size of at least 1 (further units) is the likelier, the more is expected.
             scale = min(c3, 13)
             logit = (87 * scale - 461 if scale else -1040) if kind == 0 else 107 * scale - 1000
-            state = (int(_SQUASH[logit + _CLAMP]) << 16) + 4
+            state = (int(SQUASH[logit + _CLAMP]) << 16) + 4
             h = kind * _INPUTS * _SPAN
             models[h + 5 * _SPAN + c3 * 48 : h + 5 * _SPAN + c3 * 48 + 48] = state
             if c3 < 30 and c3 % 2:
@@ -62,7 +62,7 @@ def new_state() -> tuple[np.ndarray, ...]:
         weights[kind * _GATES : (kind + 1) * _GATES] = _USUAL[kind]
         weights[_SETS_B + kind * LEVELS * 8 : _SETS_B + (kind + 1) * LEVELS * 8] = _USUAL[kind]
     learned = np.zeros(_SETS, np.int32)
-    row = _SQUASH[np.minimum(np.arange(33) * 176, 2 * _CLAMP)] << 6
+    row = SQUASH[np.minimum(np.arange(33) * 176, 2 * _CLAMP)] << 6
     maps = np.broadcast_to(row.astype(np.int32), (_KINDS * _SCALES, 33)).copy()
     return models, weights, learned, maps
 
@@ -185,7 +185,7 @@ def code_block(
                     bit = _code(encoding, coder, data, np.int64(chance), 1 if value != 0 else 0)
                     count = state & 1023
                     probability = np.int64(state >> 10)
-                    probability += (((bit << 22) - probability) * _RATES[min(count, 255)]) >> 16
+                    probability += (((bit << 22) - probability) * RATES[min(count, 255)]) >> 16
                     models[m] = (probability << 10) | min(count + 1, 255)
                     if not bit:
                         continue
@@ -258,21 +258,21 @@ def code_block(
                     sum_a = 0
                     sum_b = 0
                     for i in range(_INPUTS):
-                        s = _STRETCH[models[context[i]] >> 20]
+                        s = STRETCH[models[context[i]] >> 20]
                         stretched[i] = s
                         sum_a += weights[set_a, i] * s
                         sum_b += weights[set_b, i] * s
                     sum_a = max(min(sum_a >> 16, _CLAMP), -_CLAMP)
                     sum_b = max(min(sum_b >> 16, _CLAMP), -_CLAMP)
-                    p_a = _SQUASH[sum_a + _CLAMP]
-                    p_b = _SQUASH[sum_b + _CLAMP]
+                    p_a = SQUASH[sum_a + _CLAMP]
+                    p_b = SQUASH[sum_b + _CLAMP]
                     mean = ((sum_a + sum_b) >> 1) + _CLAMP
                     # The map has a knot every 176 units: 32 * 176 = 2 * 2816.
                     knot = mean // 176
                     rest = mean - knot * 176
                     row = kind * _SCALES + c3
                     mapped = (maps[row, knot] * (176 - rest) + maps[row, knot + 1] * rest) // 176
-                    chance = (_SQUASH[mean] + (mapped >> 6)) >> 1
+                    chance = (SQUASH[mean] + (mapped >> 6)) >> 1
                     chance = max(min(chance, 65535), 1)
                     if not (quiet and k == 0):
                         bit = _code(encoding, coder, data, chance, bit)
@@ -286,7 +286,7 @@ def code_block(
                             state = models[context[i]]
                             count = state & 1023
                             probability = np.int64(state >> 10)
-                            probability += (((bit << 22) - probability) * _RATES[count]) >> 16
+                            probability += (((bit << 22) - probability) * RATES[count]) >> 16
                             models[context[i]] = (probability << 10) | min(count + 1, 255)
                         at = knot if rest < 88 else knot + 1
                         maps[row, at] += ((bit << 22) - maps[row, at]) >> 6
@@ -334,7 +334,7 @@ def code_block(
                         bit = _code(encoding, coder, data, np.int64(max(min(state >> 16, 65535), 1)), (low >> i) & 1)
                         count = state & 1023
                         probability = np.int64(state >> 10)
-                        probability += (((bit << 22) - probability) * _RATES[count]) >> 16
+                        probability += (((bit << 22) - probability) * RATES[count]) >> 16
                         models[m] = (probability << 10) | min(count + 1, 255)
                     else:
                         bit = _code(encoding, coder, data, 32768, (low >> i) & 1)
