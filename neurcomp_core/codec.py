@@ -102,12 +102,15 @@ class Encoded:
         Whose stream it is, if not that of the codec that was asked.
     tried : tuple of Tried
         What it was chosen over.
+    quality : Quality, optional
+        `measured` of it, if its encoder has done so.
     """
 
     params: bytes
     sections: Sequence[bytes]
     codec: type[Codec] | None = None
     tried: tuple[Tried, ...] = ()
+    quality: Quality | None = None
 
     @property
     def nbytes(self) -> int:
@@ -262,6 +265,8 @@ def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def measured(codec: type[Codec], encoded: Encoded, field: Field, context: Context) -> Quality:
     """Quality of what a stream decodes to on the CPU, box after box."""
+    if encoded.quality is not None:
+        return encoded.quality
     spec = ArraySpec(field.values.shape, field.values.dtype)
     measuring = Measuring()
     # The reference path is the CPU's: a file's figures must not depend on where it was made.

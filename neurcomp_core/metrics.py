@@ -5,6 +5,7 @@ All statistics run over the valid samples of the original: finite and not masked
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from neurcomp_core.errors import InputError
 
 # Samples per chunk of a reduction: float64 temporaries stay a few MB however large the volume is.
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 # Planes that are read of a mapped array before their pages are let go.
 _PLANES = 8
 
@@ -155,10 +156,11 @@ class Measuring:
                 a, b = a[flat_valid[part]], b[flat_valid[part]]
             if a.size == 0:
                 continue
-            error = np.abs(_difference(a, b))
+            error = _difference(a, b)
             self._count += a.size
             self._total += float(np.dot(error, error))
-            self._worst = max(self._worst, float(error.max()) if not np.isnan(error).any() else np.inf)
+            worst = max(float(error.max()), -float(error.min()))
+            self._worst = max(self._worst, np.inf if math.isnan(worst) else worst)
             self._low, self._high = min(self._low, a.min().item()), max(self._high, a.max().item())
 
     @property
@@ -190,7 +192,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind in "iu" and a.dtype.itemsize == 8 and b.dtype == a.dtype:
         # float64 rounds 64-bit integers; the unsigned difference is exact.
         return np.where(a > b, a.view("u8") - b.view("u8"), b.view("u8") - a.view("u8")).astype(np.float64)
-    return a.astype(np.float64) - b.astype(np.float64)
+    return np.subtract(a, b, dtype=np.float64)
 
 
 def ssim(original: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None = None) -> float:

@@ -106,8 +106,13 @@ def search(
     at = min(max(sign * math.log(start), floor), ceiling)
     inside: tuple[float, float] | None = None
     outside: tuple[float, float] | None = None
+    before: tuple[float, float] | None = None
     for i in range(trials):
         here = gap(at)
+        stretch = 1.0 + i
+        if before and (here - before[1]) * (at - before[0]) > 0:
+            stretch = min(max((at - before[0]) / (here - before[1]), 0.5), stretch)
+        before = at, here
         if here <= 0:
             inside = at, here
             if here >= enough or at >= ceiling:
@@ -123,7 +128,7 @@ def search(
             share = 0.5 if i % 3 == 2 else (aim - inside[1]) / (outside[1] - inside[1])
             at = place(inside[0] + width * min(max(share, 0.05), 0.95))
         else:
-            at = place(at + (aim - here) * (1 + i))
+            at = place(at + (aim - here) * stretch)
     assert best is not None, "at least one trial"
     centre = sign * math.log(best.knob)
     for factor in around:

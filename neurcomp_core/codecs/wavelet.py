@@ -61,11 +61,12 @@ class Wavelet(Codec):
 
     def encode(self, field: Field, target: Target, context: Context) -> Encoded:
         """See `Codec.encode`."""
-        from neurcomp_core.wavelet.encoding import Options, Run
+        from neurcomp_core.wavelet.encoding import encode
         from neurcomp_core.wavelet.lanes import Lanes
+        from neurcomp_core.wavelet.run import Options
 
         with Lanes(context.threads) as lanes:
-            return Run(Options(self.transform, self.weight, self.brick), field, target, context, lanes).best()
+            return encode(Options(self.transform, self.weight, self.brick), field, target, context, lanes)
 
     @classmethod
     def decode(cls, encoded: Encoded, spec: ArraySpec, region: Region, level: int, context: Context) -> np.ndarray:

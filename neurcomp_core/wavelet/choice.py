@@ -14,8 +14,9 @@ from neurcomp_core.wavelet.layout import Layout, Shape
 PART = 64
 #: Levels ahead that are tried, and the gain that they must have.
 _AHEAD, _GAIN = (2, 6), 0.01
-#: No transform is coded if it looks this much dearer at most, and used if it then is.
-_DEARER, _CLOSE = 1.25, 1.1
+#: Levels ahead are coded if they look this much cheaper; no transform if it looks this much dearer at most, and used
+#: if it then is.
+_CHEAPER, _DEARER, _CLOSE = 0.98, 1.1, 1.1
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def choose(part: np.ndarray, step: float, weight: float, lanes: Lanes) -> Choice
     differences = part[..., 0]
     for axis in range(3):
         differences = np.diff(differences, axis=axis, prepend=0)
-    packet = best is not plain and price(best) < usual
+    packet = best is not plain and price(best) < _CHEAPER * usual
     predict = _price(differences, step) < _DEARER * usual
     if not packet and not predict:
         return Choice()

@@ -36,8 +36,10 @@ _TOP = 1 << 24
 #: Weights in 1/65536 that a coder starts with: for zeros, for signs, for sizes.
 _USUAL = np.array([[15, 13, 13, 9, 6, 19], [6, 8, 9, 7, 21, 19], [12, 12, 12, 11, 8, 15]], np.int32) << 10
 #: Learning rates of a set of weights by how often it has learned.
-_STEPS = np.array([3 + 13 * 48 // (48 + n) for n in range(1024)], np.int64)
-_LOGS = np.minimum(np.round(4 * np.log2(1 + np.arange(65536) / 8)), 63).astype(np.int64)
+_STEPS = np.array([3 + 13 * 48 // (48 + n) for n in range(1024)], np.int32)
+_LOGS = np.minimum(np.round(4 * np.log2(1 + np.arange(65536) / 8)), 63).astype(np.uint8)
+# As small as they go: the processor keeps them close.
+_STRETCH, _SQUASH, _RATES = STRETCH.astype(np.int16), SQUASH.astype(np.uint16), RATES.astype(np.int32)
 
 
 def new_state() -> tuple[np.ndarray, ...]:
@@ -90,37 +92,46 @@ def _emit(coder, out):
 @njit(cache=True, nogil=True, inline="always")
 def _code(encoding, coder, data, p, bit):
     """Code one decision; `p` of 65536 is the probability of a 1."""
-    bound = (coder[1] >> 16) * p
+    width = coder[1]
+    bound = (width >> 16) * p
     if encoding:
-        if bit:
-            coder[1] = bound
-        else:
-            coder[0] += bound
-            coder[1] -= bound
-        while coder[1] < _TOP:
-            coder[1] <<= 8
-            _emit(coder, data)
+        coder[0] += 0 if bit else bound
     else:
-        if coder[0] < bound:
-            coder[1] = bound
-            bit = 1
+        bit = 1 if coder[0] < bound else 0
+        coder[0] -= 0 if bit else bound
+    width = bound if bit else width - bound
+    while width < _TOP:
+        width <<= 8
+        if encoding:
+            _emit(coder, data)
         else:
-            coder[0] -= bound
-            coder[1] -= bound
-            bit = 0
-        while coder[1] < _TOP:
-            coder[1] <<= 8
             position = coder[4]
             byte = data[position] if position < len(data) else 0
             coder[0] = ((coder[0] << 8) | byte) & 0xFFFFFFFF
             coder[4] = position + 1
+    coder[1] = width
     return bit
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _stretched(state):
+    """A model's probability in the logistic domain."""
+    return np.int64(_STRETCH[state >> 20])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _adapted(state, bit):
+    """A model after a decision: 22 bits of probability, 10 of how often it has seen one."""
+    count = np.int64(state & 1023)
+    probability = np.int64(state >> 10)
+    probability += (((bit << 22) - probability) * _RATES[min(count, 255)]) >> 16
+    return (probability << 10) | min(count + 1, 255)
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _scale(value):
     """About four steps an octave of a value in sixteenths."""
-    return _LOGS[min(value, 65535)]
+    return np.int64(_LOGS[np.uintp(min(value, 65535))])
 
 
 @njit(cache=True, nogil=True)
@@ -155,8 +166,6 @@ def code_block(
     level, orient : int
         Levels above the finest; which axes are high-pass.
     """
-    context = np.zeros(_INPUTS, np.int64)
-    stretched = np.zeros(_INPUTS, np.int64)
     place = min(level, LEVELS - 1) * 8 + orient
     share = 0 if relatives == 0 else 65536 // relatives
     has_parent = parent.size > 0
@@ -183,10 +192,7 @@ def code_block(
                     state = models[m]
                     chance = max(state >> 16, 1)
                     bit = _code(encoding, coder, data, np.int64(chance), 1 if value != 0 else 0)
-                    count = state & 1023
-                    probability = np.int64(state >> 10)
-                    probability += (((bit << 22) - probability) * RATES[min(count, 255)]) >> 16
-                    models[m] = (probability << 10) | min(count + 1, 255)
+                    models[m] = _adapted(state, bit)
                     if not bit:
                         continue
                     quiet = True
@@ -247,47 +253,61 @@ def code_block(
                     else:
                         bit = 1 if size > k - 1 else 0
                     h = kind * _INPUTS * _SPAN
-                    context[0] = h + c0 * 2 + side
-                    context[1] = h + _SPAN + c1 * 2 + side
-                    context[2] = h + 2 * _SPAN + c2 * 2 + side
-                    context[3] = h + 3 * _SPAN + c4 * 2 + side
-                    context[4] = h + 4 * _SPAN + c5 * 2 + side
-                    context[5] = h + 5 * _SPAN + c6 * 2 + side
-                    set_a = kind * _GATES + gate
-                    set_b = _SETS_B + kind * (LEVELS * 8) + place
-                    sum_a = 0
-                    sum_b = 0
-                    for i in range(_INPUTS):
-                        s = STRETCH[models[context[i]] >> 20]
-                        stretched[i] = s
-                        sum_a += weights[set_a, i] * s
-                        sum_b += weights[set_b, i] * s
+                    i0 = np.uintp(h + c0 * 2 + side)
+                    i1 = np.uintp(h + _SPAN + c1 * 2 + side)
+                    i2 = np.uintp(h + 2 * _SPAN + c2 * 2 + side)
+                    i3 = np.uintp(h + 3 * _SPAN + c4 * 2 + side)
+                    i4 = np.uintp(h + 4 * _SPAN + c5 * 2 + side)
+                    i5 = np.uintp(h + 5 * _SPAN + c6 * 2 + side)
+                    m0, m1, m2, m3, m4, m5 = models[i0], models[i1], models[i2], models[i3], models[i4], models[i5]
+                    s0, s1, s2 = _stretched(m0), _stretched(m1), _stretched(m2)
+                    s3, s4, s5 = _stretched(m3), _stretched(m4), _stretched(m5)
+                    set_a = np.uintp(kind * _GATES + gate)
+                    set_b = np.uintp(_SETS_B + kind * (LEVELS * 8) + place)
+                    sum_a = (
+                        weights[set_a, 0] * s0 + weights[set_a, 1] * s1 + weights[set_a, 2] * s2
+                        + weights[set_a, 3] * s3 + weights[set_a, 4] * s4 + weights[set_a, 5] * s5
+                    )  # fmt: skip
+                    sum_b = (
+                        weights[set_b, 0] * s0 + weights[set_b, 1] * s1 + weights[set_b, 2] * s2
+                        + weights[set_b, 3] * s3 + weights[set_b, 4] * s4 + weights[set_b, 5] * s5
+                    )  # fmt: skip
                     sum_a = max(min(sum_a >> 16, _CLAMP), -_CLAMP)
                     sum_b = max(min(sum_b >> 16, _CLAMP), -_CLAMP)
-                    p_a = SQUASH[sum_a + _CLAMP]
-                    p_b = SQUASH[sum_b + _CLAMP]
+                    p_a = np.int64(_SQUASH[np.uintp(sum_a + _CLAMP)])
+                    p_b = np.int64(_SQUASH[np.uintp(sum_b + _CLAMP)])
                     mean = ((sum_a + sum_b) >> 1) + _CLAMP
                     # The map has a knot every 176 units: 32 * 176 = 2 * 2816.
                     knot = mean // 176
                     rest = mean - knot * 176
                     row = kind * _SCALES + c3
                     mapped = (maps[row, knot] * (176 - rest) + maps[row, knot + 1] * rest) // 176
-                    chance = (SQUASH[mean] + (mapped >> 6)) >> 1
+                    chance = (np.int64(_SQUASH[np.uintp(mean)]) + (mapped >> 6)) >> 1
                     chance = max(min(chance, 65535), 1)
                     if not (quiet and k == 0):
                         bit = _code(encoding, coder, data, chance, bit)
-                        error_a = ((bit << 16) - p_a) * _STEPS[learned[set_a]]
-                        error_b = ((bit << 16) - p_b) * _STEPS[learned[set_b]]
+                        error_a = ((bit << 16) - p_a) * np.int64(_STEPS[learned[set_a]])
+                        error_b = ((bit << 16) - p_b) * np.int64(_STEPS[learned[set_b]])
                         learned[set_a] = min(learned[set_a] + 1, 1023)
                         learned[set_b] = min(learned[set_b] + 1, 1023)
-                        for i in range(_INPUTS):
-                            weights[set_a, i] += (stretched[i] * error_a + (1 << 15)) >> 16
-                            weights[set_b, i] += (stretched[i] * error_b + (1 << 15)) >> 16
-                            state = models[context[i]]
-                            count = state & 1023
-                            probability = np.int64(state >> 10)
-                            probability += (((bit << 22) - probability) * RATES[count]) >> 16
-                            models[context[i]] = (probability << 10) | min(count + 1, 255)
+                        weights[set_a, 0] += (s0 * error_a + (1 << 15)) >> 16
+                        weights[set_b, 0] += (s0 * error_b + (1 << 15)) >> 16
+                        models[i0] = _adapted(m0, bit)
+                        weights[set_a, 1] += (s1 * error_a + (1 << 15)) >> 16
+                        weights[set_b, 1] += (s1 * error_b + (1 << 15)) >> 16
+                        models[i1] = _adapted(m1, bit)
+                        weights[set_a, 2] += (s2 * error_a + (1 << 15)) >> 16
+                        weights[set_b, 2] += (s2 * error_b + (1 << 15)) >> 16
+                        models[i2] = _adapted(m2, bit)
+                        weights[set_a, 3] += (s3 * error_a + (1 << 15)) >> 16
+                        weights[set_b, 3] += (s3 * error_b + (1 << 15)) >> 16
+                        models[i3] = _adapted(m3, bit)
+                        weights[set_a, 4] += (s4 * error_a + (1 << 15)) >> 16
+                        weights[set_b, 4] += (s4 * error_b + (1 << 15)) >> 16
+                        models[i4] = _adapted(m4, bit)
+                        weights[set_a, 5] += (s5 * error_a + (1 << 15)) >> 16
+                        weights[set_b, 5] += (s5 * error_b + (1 << 15)) >> 16
+                        models[i5] = _adapted(m5, bit)
                         at = knot if rest < 88 else knot + 1
                         maps[row, at] += ((bit << 22) - maps[row, at]) >> 6
                     else:

@@ -26,37 +26,48 @@ def thresholds(weight: float) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def quantise(values, step, table, first, last, out, sums):
-    """Quantise planes `first` to `last` of a subband ``(z, y, x)`` into `out`, which begins at plane `first`.
+def quantise(values, step, table, first, last, every, out, sums):
+    """Quantise planes `first` to `last`, or some, of a subband ``(z, y, x)`` into `out`, which begins at plane `first`.
 
     ``sums[v]`` for a magnitude v of 0, 1, 2 and 3 or more: how many, the sum of what is above v and of its square.
     """
     scale = 1.0 / step
     depth, rows, columns = values.shape
-    for z in range(first, last):
+    none = np.zeros(columns, values.dtype)
+    near = np.empty(columns, values.dtype)
+    for z in range(first, last, every):
         for y in range(rows):
+            line = values[z, y]
+            over, under = values[z - 1, y] if z > 0 else none, values[z + 1, y] if z < depth - 1 else none
+            north, south = values[z, y - 1] if y > 0 else none, values[z, y + 1] if y < rows - 1 else none
             for x in range(columns):
-                near = 0.0
-                near += abs(values[z - 1, y, x]) if z > 0 else 0.0
-                near += abs(values[z + 1, y, x]) if z < depth - 1 else 0.0
-                near += abs(values[z, y - 1, x]) if y > 0 else 0.0
-                near += abs(values[z, y + 1, x]) if y < rows - 1 else 0.0
-                near += abs(values[z, y, x - 1]) if x > 0 else 0.0
-                near += abs(values[z, y, x + 1]) if x < columns - 1 else 0.0
-                size = abs(values[z, y, x]) * scale
-                at = int(min(near * scale * (_CELLS / 6.0), _LENGTH - 1.0))
-                if size < 1.5:
-                    v = 1 if size >= table[0, at] else 0
-                else:
-                    v = int(size)
-                    if size - v >= table[1, at]:
-                        v += 1
+                near[x] = abs(over[x]) + abs(under[x]) + abs(north[x]) + abs(south[x])
+            for x in range(1, columns):
+                near[x] += abs(line[x - 1])
+            for x in range(columns - 1):
+                near[x] += abs(line[x + 1])
+            zeros, rest_, square = 0, 0.0, 0.0
+            for x in range(columns):
+                size = abs(line[x]) * scale
+                at = int(min(near[x] * scale * (_CELLS / 6.0), _LENGTH - 1.0))
+                if size < table[0, at]:
+                    zeros += 1
+                    rest_ += size
+                    square += size * size
+                    out[z - first, y, x] = 0
+                    continue
+                v = max(int(size), 1)
+                if size - v >= table[1, at]:
+                    v += 1
                 k = min(v, 3)
                 rest = size - v
                 sums[k, 0] += 1
                 sums[k, 1] += rest
                 sums[k, 2] += rest * rest
-                out[z - first, y, x] = v if values[z, y, x] >= 0 else -v
+                out[z - first, y, x] = v if line[x] >= 0 else -v
+            sums[0, 0] += zeros
+            sums[0, 1] += rest_
+            sums[0, 2] += square
 
 
 def distortion(sums: np.ndarray, centers: np.ndarray) -> float:

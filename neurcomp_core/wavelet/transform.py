@@ -16,6 +16,8 @@ WEIGHT_BITS = {False: 7, True: 10}
 
 #: Planes that one piece of work covers.
 _PLANES = 16
+#: Of blocks with more coefficients than this, an estimate takes one plane of so many.
+_FEW, _EVERY = 1 << 13, 4
 
 
 def weight_bits(layout: Layout) -> int:
@@ -41,7 +43,7 @@ def analyse(values: np.ndarray, layout: Layout, lanes: Lanes) -> list[np.ndarray
 
 
 def quantised(
-    coefficients: list[np.ndarray], layout: Layout, step: float, weight: float, lanes: Lanes
+    coefficients: list[np.ndarray], layout: Layout, step: float, weight: float, lanes: Lanes, estimate: bool = False
 ) -> tuple[Box, float]:
     """Round coefficients to multiples of a step.
 
@@ -51,6 +53,8 @@ def quantised(
         Of a coefficient that stands for a unit of energy in the values.
     weight : float
         Squared steps that a bit is worth (`quantise.thresholds`).
+    estimate : bool
+        Whether the error is all that is wanted: it is then taken from a few planes.
 
     Returns
     -------
@@ -69,16 +73,17 @@ def quantised(
             parts = zip(layout.blocks[band.level, band.orient], layout.views(box.buffer(component), band), strict=True)
             for block, view in parts:
                 # However many threads there are, the same sums are added up.
+                every = _EVERY if estimate and math.prod(block.shape) > _FEW else 1
                 for low in range(0, block.shape[0], _PLANES):
                     high = min(low + _PLANES, block.shape[0])
-                    part = values[band.box], scaled, block.first + low, block.first + high, view[low:high]
+                    part = values[band.box], scaled, block.first + low, block.first + high, every, view[low:high]
                     jobs.append(((stream.group_of(layout, band.level), component), part))
 
     def work(job: tuple) -> np.ndarray:
         sums = np.zeros((4, 3))
-        values, scaled, first, last, view = job[1]
-        quantise.quantise(values, scaled, table, first, last, view, sums)
-        return sums
+        values, scaled, first, last, every, view = job[1]
+        quantise.quantise(values, scaled, table, first, last, every, view, sums)
+        return sums * ((last - first) / len(range(first, last, every)))
 
     total: dict[tuple[int, int], np.ndarray] = {}
     for (place, _), sums in zip(jobs, lanes.each(work, jobs), strict=True):

@@ -1,0 +1,85 @@
+"""An array on its way to its target: its values as floats around zero may take them, and what is asked of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neurcomp_core import metrics
+from neurcomp_core.codec import Context, Encoded, measured
+from neurcomp_core.container import ArraySpec
+from neurcomp_core.field import Field
+from neurcomp_core.target import Target
+from neurcomp_core.wavelet.filling import fill
+from neurcomp_core.wavelet.lanes import Lanes
+from neurcomp_core.wavelet.layout import Layout
+
+#: Arrays up to this many samples are one box by default.
+WHOLE = 1 << 25
+#: Edges of tiles of arrays that are long along 1, 2 and 3 axes, and when an axis is.
+_EDGES, _LONG = {0: 1 << 20, 1: 1 << 20, 2: 1024, 3: 96}, 32
+#: Values that differ by more are taken as differences to the middle of their range.
+FAR = 2.0**28
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to encode; see `codecs.wavelet.Wavelet`."""
+
+    transform: str = "auto"
+    weight: float = 0.1
+    brick: int = 0
+
+
+class Run:
+    """One array on its way to its target."""
+
+    def __init__(self, options: Options, field: Field, target: Target, context: Context, lanes: Lanes) -> None:
+        self.options, self.field, self.target, self.context, self.lanes = options, field, target, context, lanes
+        self.dtype = field.values.dtype
+        self.values = field.values if field.values.ndim == 4 else field.values[..., None]
+        valid = field.valid
+        self.valid = None if valid is None else valid.reshape(self.values.shape)
+        if self.valid is not None:
+            self.values = fill(self.values, self.valid)
+        low, high = (v.item() for v in metrics.limits(self.values, self.valid))
+        # Of integers Python's own, which are exact.
+        self.spread = float(high - low)
+        self.integer = self.dtype.kind in "iu"
+        middle = low / 2 + high / 2
+        if self.spread < FAR:
+            # The middle keeps numbers smallest where they are large, the mean where the middle is an odd one out.
+            data = self.values if self.valid is None else self.values[self.valid]
+            middle = sum(float(np.sum(part, dtype=np.float64)) for part in metrics.slabs(data)) / data.size
+        self.mean = float(np.rint(middle)) if self.integer else float(np.float32(middle))
+        if not math.isfinite(self.mean):
+            self.mean = middle
+        #: Samples that count.
+        self.count = self.values.size if valid is None else int(np.count_nonzero(valid))
+        self.spec = ArraySpec(self.values.shape, self.dtype)
+        #: Whether a part of the array says that no transform may be smaller.
+        self.predict = False
+
+    @property
+    def edge(self) -> int:
+        """Edge of tiles."""
+        shape = self.values.shape[:3]
+        if max(shape) < Layout.least:
+            return 0  # there is nothing to split
+        if self.options.brick:
+            return max(self.options.brick, 0)
+        return _EDGES[sum(n >= _LONG for n in shape)] if math.prod(shape) > WHOLE else 0
+
+    @property
+    def samples(self) -> int:
+        """Of the grid."""
+        return math.prod(self.values.shape[:3])
+
+    def verified(self, encoded: Encoded) -> tuple[Encoded, metrics.Quality]:
+        """A stream with its quality, of what it decodes to."""
+        from neurcomp_core.codecs.wavelet import Wavelet
+
+        quality = encoded.quality or measured(Wavelet, encoded, self.field, self.context)
+        return replace(encoded, quality=quality), quality
