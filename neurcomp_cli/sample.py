@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from neurcomp_cli import options, report
+from neurcomp_cli import options, report, sample_radiance
 from neurcomp_cli.console import working
 from neurcomp_cli.volumes import check_writable
 from neurcomp_core import samples
@@ -23,6 +23,7 @@ _EXAMPLES = (
     "neurcomp sample taylor-green -o flow.pvd --times 2,4,6,8 --what both",
     "neurcomp sample taylor-green -o flow.vti --steps 9    # flow_0000.vti ...",
     "neurcomp sample marschner-lobb -o rings.vti --size 41",
+    "neurcomp sample radiance -o photographs --scene inward --size 100",
 )
 
 
@@ -31,6 +32,7 @@ class Kind(str, Enum):
 
     taylor_green = "taylor-green"
     marschner_lobb = "marschner-lobb"
+    radiance = "radiance"
 
 
 class What(str, Enum):
@@ -47,12 +49,18 @@ def register(app: typer.Typer) -> None:
 
 
 _FLOW = "Taylor-Green flow"
+_RADIANCE = "Posed images of a radiance field"
 
 
 def sample(
     kind: Annotated[Kind, typer.Argument(help="What to compute.", show_default=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="File to write.", show_default=False)],
-    size: Annotated[int, typer.Option(help="Samples per axis.")] = 64,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="File to write, or folder.", show_default=False)
+    ],
+    size: Annotated[
+        int | None,
+        typer.Option(help="Samples per axis, 64 by default; radiance: pixels, 100 by default.", show_default=False),
+    ] = None,
     reynolds: Annotated[float, typer.Option(help="Reynolds number.", rich_help_panel=_FLOW)] = 300,
     time: Annotated[float, typer.Option(help="Time of the flow.", rich_help_panel=_FLOW)] = 8,
     steps: Annotated[
@@ -64,15 +72,34 @@ def sample(
     ] = None,
     what: Annotated[What, typer.Option(help="Arrays to write.", rich_help_panel=_FLOW)] = What.vorticity,
     perturbation: Annotated[float, typer.Option(help="Random part of the start, 0 to 1.", rich_help_panel=_FLOW)] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random part.", rich_help_panel=_FLOW)] = 0,
+    scene: Annotated[sample_radiance.Scene, typer.Option(help="What to photograph.", rich_help_panel=_RADIANCE)] = (
+        sample_radiance.Scene.inward
+    ),
+    views: Annotated[int, typer.Option(metavar="N", help="Images to train on.", rich_help_panel=_RADIANCE)] = 60,
+    test_views: Annotated[int, typer.Option(metavar="N", help="Images to test on.", rich_help_panel=_RADIANCE)] = 10,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.vti", help="Also write the scene's density and colour on a grid.", rich_help_panel=_RADIANCE
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of what is random.")] = 0,
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compute sample data: a turbulent flow by direct numerical simulation, or the Marschner-Lobb test signal.
+    """Compute sample data: a turbulent flow by direct numerical simulation, the Marschner-Lobb test signal, or
+    ray-traced photographs of a small radiance field with their cameras.
 
-    A series goes into one .pvd collection, or into numbered files.
+    A series goes into one .pvd collection, or into numbered files. Photographs go into a folder in the layout of
+    NeRF-synthetic (inward), LLFF (forward) or nerfstudio (unbounded).
     """
+    if kind is Kind.radiance:
+        sample_radiance.run(
+            out, scene.value, 100 if size is None else size, views, test_views, seed, truth, force, as_json, quiet
+        )
+        return
+    size = 64 if size is None else size
     if kind is Kind.marschner_lobb:
         check_writable(out, force)
         _finish(out, [_write([samples.marschner_lobb(size)], out)], as_json, quiet)

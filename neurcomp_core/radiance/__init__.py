@@ -1,0 +1,1 @@
+"""Radiance fields: posed images, analytic scenes, voxel grids, and trained models of other programs."""
