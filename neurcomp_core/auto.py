@@ -1,13 +1,14 @@
 """The codec ``auto``: the wavelet at once, networks where they may win, and the smallest that meets the target.
 
-It has no id and no streams of its own: a file holds what was chosen, under the chosen codec's id.
+A network is any `residual.NetworkCodec`: ``tucker`` has none, but is tried like those, without any training. The codec
+has no id and no streams of its own: a file holds what was chosen, under the chosen codec's id.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -72,7 +73,7 @@ class Auto(Codec):
     def codec(self, kind: type[Codec], **settings: Any) -> Codec:
         """A codec of a kind as it is tried here."""
         preset = self.preset if self.preset in kind.presets else "balanced"
-        if self.steps is not None and issubclass(kind, NetworkCodec):
+        if self.steps is not None and "steps" in {f.name for f in fields(kind)}:
             settings["steps"] = self.steps
         return kind.from_preset(preset, **settings)
 
@@ -131,6 +132,8 @@ class _Choice:
     def _candidates(self, nbytes: int | None) -> list[NetworkCodec]:
         """Networks to try: before the wavelet's size is known those that will be tried whatever it is."""
         kinds = [kind for kind in registry().values() if issubclass(kind, NetworkCodec)]
+        # Those that take no training first: a time limit may end the others.
+        kinds.sort(key=lambda kind: not kind.direct)
         if self.auto.networks == "always":
             both = (False, True)
             return [self.auto.codec(kind, residual=residual) for kind in kinds for residual in both]  # type: ignore[misc]
@@ -155,7 +158,8 @@ class _Choice:
     def _try(self, codec: Codec, target: Target, context: Context) -> None:
         least = min((o.encoded.nbytes for o in self.found), default=None)
         try:
-            if least is None or isinstance(target, Bytes) or (isinstance(codec, NetworkCodec) and codec.residual):
+            network = codec if isinstance(codec, NetworkCodec) else None
+            if least is None or isinstance(target, Bytes) or (network and (network.residual or network.direct)):
                 self.found.append(self._measured(codec, self._encoded(codec, target, context, least)))
             else:
                 self._shrink(codec, least, context)

@@ -1,5 +1,7 @@
 """Networks that keep any promise: what a network misses goes through the codec ``wavelet``.
 
+A network is here whatever a decoder evaluates in floats: the codec ``tucker`` has none, but is completed likewise.
+
 The residual is the original minus the network's output on the reference path (CPU), both as floats, for integers too;
 the sum is rounded to the array's type at the end. Other decoders' outputs may be off by the network's `margin`: a
 largest error is promised less that margin, so that it holds wherever the file is decoded. Integers come back without
@@ -39,7 +41,7 @@ _NEARLY_LOSSLESS = 0.45
 
 @dataclass(frozen=True)
 class NetworkCodec(Codec):
-    """Base of codecs whose decoder evaluates a network, alone or with a residual.
+    """Base of codecs whose decoder evaluates floats, those of a network above all, alone or with a residual.
 
     A stream is the network's one section and those of the residual; `record` is the class of its parameters, whose
     field ``residual`` holds the residual's own.
@@ -51,6 +53,8 @@ class NetworkCodec(Codec):
     """
 
     record: ClassVar[type[Any]]
+    #: Whether `fit` reaches a quality as fast as a size.
+    direct: ClassVar[bool] = False
 
     residual: bool = False
 

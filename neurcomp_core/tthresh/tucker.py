@@ -117,7 +117,7 @@ def reconstruct(core: np.ndarray, rows: Sequence[np.ndarray]) -> Iterator[tuple[
     """
     # What shrinks comes first, what grows most last: fewer products, and less memory.
     for axis in sorted(range(1, core.ndim), key=lambda a: rows[a].shape[0] / max(rows[a].shape[1], 1)):
-        core = _multiply(core, rows[axis], axis)
+        core = multiply(core, rows[axis], axis)
     flat = core.reshape(core.shape[0], -1)
     step = max(_CHUNK // max(rows[0].shape), 1)
     for start in range(0, flat.shape[1], step):
@@ -125,7 +125,8 @@ def reconstruct(core: np.ndarray, rows: Sequence[np.ndarray]) -> Iterator[tuple[
         yield part, rows[0] @ flat[:, part]
 
 
-def _multiply(tensor: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
+def multiply(tensor: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
+    """Replace the values along `axis` by their products with the rows of `matrix`."""
     grouped = _grouped(np.ascontiguousarray(tensor), axis)
     shape = (*tensor.shape[:axis], matrix.shape[0], *tensor.shape[axis + 1 :])
     if grouped.shape[2] == 1:
