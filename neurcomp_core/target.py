@@ -17,7 +17,7 @@ BUDGET_FLOOR = 0.97
 
 @dataclass(frozen=True)
 class Target:
-    """Base of all targets; `value` must be positive and finite."""
+    """Base of all targets; `value` must be positive and finite, or 0 where a kind says so."""
 
     value: float
 
@@ -52,7 +52,11 @@ class Psnr(Target):
 
 @dataclass(frozen=True)
 class MaxError(Target):
-    """No sample off by more than `value`, in the units of the data."""
+    """No sample off by more than `value`, in the units of the data; 0 is lossless, of integers."""
+
+    def __post_init__(self) -> None:
+        if self.value != 0:
+            super().__post_init__()
 
     @property
     def label(self) -> str:

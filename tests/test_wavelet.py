@@ -123,6 +123,30 @@ def test_long_integers_are_lossless_through_corrections() -> None:
     np.testing.assert_array_equal(decoded.values, values)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_the_longest_numbers_of_32_bits_are_lossless(dtype: str) -> None:
+    values = np.random.default_rng(0).integers(-(2**31), 2**31, (5, 6, 7)).astype(np.int32).view(dtype)
+    values.flat[:2] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    (decoded,) = decompress(compress(Field(values), MaxError(0.5), Wavelet(), CONTEXT).data)
+    np.testing.assert_array_equal(decoded.values, values)
+
+
+def test_a_size_that_no_step_is_fine_enough_for_is_refused() -> None:
+    noise = 1e-3 * np.random.default_rng(0).standard_normal((5, 1, 9))
+    values = (np.arange(5)[:, None, None] + noise).astype(np.float32)
+    with pytest.raises(TargetError):
+        compress(Field(values), Bytes(400), Wavelet(), CONTEXT)
+
+
+def test_a_bound_of_zero_is_lossless_and_for_integers_only() -> None:
+    values = np.random.default_rng(0).integers(0, 200, (5, 6, 7), np.uint8)
+    for codec in (Wavelet(), "auto"):
+        result = compress(Field(values), MaxError(0), codec, CONTEXT)
+        np.testing.assert_array_equal(decompress(result.data)[0].values, values)
+    with pytest.raises(TargetError, match="only integers can be lossless"):
+        compress(Field(values.astype(np.float32)), MaxError(0), Wavelet(), CONTEXT)
+
+
 @pytest.mark.parametrize(
     ("dtype", "scale", "offset"),
     [("float32", 1e30, 0), ("float32", 1.6e38, 0), ("float32", 1e-41, 0), ("float64", 1e-300, 0), ("float64", 1, 1e9)],

@@ -70,6 +70,13 @@ def choose(part: np.ndarray, step: float, weight: float, lanes: Lanes) -> Choice
     return Choice(chosen.lead, chosen.ahead, predict and cost(none) < _CLOSE * least)
 
 
+def rate(part: np.ndarray, step: float, weight: float, lanes: Lanes) -> float:
+    """Bits that a sample of a part takes; see `choose`."""
+    layout = Layout(part.shape[:3], 16, 1)  # type: ignore[arg-type]
+    box, _ = transform.quantised(transform.analyse(part, layout, lanes), layout, step, weight, lanes)
+    return 8 * sum(map(len, stream.encode(transform.predicted(box, lanes), lanes))) / part.size
+
+
 def _price(coefficients: np.ndarray, step: float) -> float:
     """Bits that coefficients take, roughly, to compare transforms."""
     return float(np.log1p(np.abs(coefficients) / step).sum(dtype=np.float64))

@@ -33,6 +33,8 @@ _GATES, _SCALES = 12, 48
 _SETS_B = _KINDS * _GATES
 _SETS = _SETS_B + _KINDS * LEVELS * 8
 _TOP = 1 << 24
+#: No coefficient is larger.
+_MOST = (1 << 31) - 1
 #: Weights in 1/65536 that a coder starts with: for zeros, for signs, for sizes.
 _USUAL = np.array([[15, 13, 13, 9, 6, 19], [6, 8, 9, 7, 21, 19], [12, 12, 12, 11, 8, 15]], np.int32) << 10
 #: Learning rates of a set of weights by how often it has learned.
@@ -361,7 +363,7 @@ def code_block(
                     found = (found << 1) | bit
                 value = (units << shift) + found + center
                 off = abs((value << MU_BITS) - mu) >> (MU_BITS - 4)
-                if flip:
-                    value = -value
+                # Encoders stay below; what a damaged stream says must not wrap around either.
+                value = max(min(-value if flip else value, _MOST), -_MOST)
                 q[p] = value
                 miss[p] = max(min(off, 65535), 1 if value != 0 else 0)

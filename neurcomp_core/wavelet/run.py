@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,9 @@ from neurcomp_core.wavelet.layout import Layout
 #: Arrays up to this many samples are one box by default.
 WHOLE = 1 << 25
 #: Edges of tiles of arrays that are long along 1, 2 and 3 axes, and when an axis is.
-_EDGES, _LONG = {0: 1 << 20, 1: 1 << 20, 2: 1024, 3: 96}, 32
+_EDGES, _LONG = {0: (1 << 20,), 1: (1 << 20,), 2: (1024,), 3: tuple(range(80, 200, 8))}, 32
+#: Bytes that a tile should have at least, for its own sections and filters not to matter.
+_TILE = 1 << 13
 #: Values that differ by more are taken as differences to the middle of their range.
 FAR = 2.0**28
 
@@ -53,7 +56,8 @@ class Run:
             # The middle keeps numbers smallest where they are large, the mean where the middle is an odd one out.
             data = self.values if self.valid is None else self.values[self.valid]
             middle = sum(float(np.sum(part, dtype=np.float64)) for part in metrics.slabs(data)) / data.size
-        self.mean = float(np.rint(middle)) if self.integer else float(np.float32(middle))
+        with np.errstate(over="ignore"):
+            self.mean = float(np.rint(middle)) if self.integer else float(np.float32(middle))
         if not math.isfinite(self.mean):
             self.mean = middle
         #: Samples that count.
@@ -62,15 +66,25 @@ class Run:
         #: Whether a part of the array says that no transform may be smaller.
         self.predict = False
 
-    @property
-    def edge(self) -> int:
-        """Edge of tiles."""
+    def edge(self, bits: Callable[[], float]) -> int:
+        """Edge of tiles, where a sample takes so many `bits`; 0 for none."""
         shape = self.values.shape[:3]
         if max(shape) < Layout.least:
             return 0  # there is nothing to split
         if self.options.brick:
             return max(self.options.brick, 0)
-        return _EDGES[sum(n >= _LONG for n in shape)] if math.prod(shape) > WHOLE else 0
+        if math.prod(shape) <= WHOLE:
+            return 0
+        edges = _EDGES[sum(n >= _LONG for n in shape)]
+        if len(edges) > 1:
+            least = (8 * _TILE / max(bits(), 1e-3)) ** (1 / 3)
+            edges = [edge for edge in edges if edge >= least][:4] or edges[-1:]
+
+        def longest(edge: int) -> int:
+            """The last tile of an axis takes what is left."""
+            return max(edge, *(n - (max((n + edge // 2) // edge, 1) - 1) * edge for n in shape))
+
+        return min(edges, key=longest)
 
     @property
     def samples(self) -> int:

@@ -13,9 +13,9 @@ from neurcomp_core.codec import Encoded
 from neurcomp_core.coding import wire
 from neurcomp_core.errors import TargetError
 from neurcomp_core.field import Region
-from neurcomp_core.target import MaxError, Psnr
+from neurcomp_core.target import Bytes, MaxError, Psnr
 from neurcomp_core.wavelet import stream, transform
-from neurcomp_core.wavelet.choice import PART, Choice, choose
+from neurcomp_core.wavelet.choice import PART, choose, rate
 from neurcomp_core.wavelet.decoding import Cache, coded_corrections
 from neurcomp_core.wavelet.lanes import Lanes
 from neurcomp_core.wavelet.layout import Layout
@@ -27,8 +27,8 @@ from neurcomp_core.wavelet.tiles import Pyramid, Synthesis
 
 #: A lane for so many samples, at most `_LANES`.
 _LANE_SAMPLES, _LANES = 1 << 19, 4
-#: No quantised coefficient may be larger.
-LARGEST = 2.0**31 + 1
+#: No coefficient may have more steps; a few more must be left for rounding.
+LARGEST = 2.0**31 - 256
 #: The dB that a transform is chosen for if the target says none.
 _QUALITY = 50.0
 #: Tiles that estimates look at, about.
@@ -44,21 +44,21 @@ class Way:
 
     def __init__(self, run: Run, wavelet: bool) -> None:
         self.run, self.wavelet = run, wavelet
-        samples = run.samples if not run.edge else 0
         self.record = WaveletRecord(
             step=1.0,
             mean=run.mean,
             depth=16 if wavelet else 0,
-            edge=run.edge,
-            lanes=int(min(max(samples // _LANE_SAMPLES, 1), _LANES)),
             double=self._double() or exponent(run.spread) != 0,
             exponent=exponent(run.spread),
         )
         self.scaling = self.record.scaling(run.dtype)
         #: Of the floats that the transform takes.
         self.unit = 2.0**-self.record.exponent
-        if wavelet and not run.edge:
-            choice = self._choice()
+        edge = run.edge(self._bits)
+        lanes = 1 if edge else int(min(max(run.samples // _LANE_SAMPLES, 1), _LANES))
+        self.record = replace(self.record, edge=edge, lanes=lanes)
+        if wavelet and not edge:
+            choice = choose(*self._part())
             run.predict = choice.predict
             self.record = replace(self.record, lead=choice.lead, ahead=choice.ahead)
         self.tiling = self.record.tiling(run.spec)
@@ -68,12 +68,22 @@ class Way:
         self.largest = self._largest()
         self._last: tuple[float, float, Box] | None = None
 
-    def _choice(self) -> Choice:
-        shape = self.run.values.shape[:3]
-        box = tuple(slice((n - min(n, PART)) // 2, (n + min(n, PART)) // 2) for n in shape)
-        quality = self.run.target.value if isinstance(self.run.target, Psnr) else _QUALITY
-        step = 3.3 * self.run.spread * self.unit * 10 ** (-quality / 20)
-        return choose(self._floats(box)[..., :1], step, max(self.run.options.weight, 0.05), self.run.lanes)  # type: ignore[arg-type]
+    def _part(self) -> tuple[np.ndarray, float, float, Lanes]:
+        """A part of the array, a step that it may be coded with, what a bit is worth, and threads; see `choose`."""
+        run, target = self.run, self.run.target
+        box = tuple(slice((n - min(n, PART)) // 2, (n + min(n, PART)) // 2) for n in run.values.shape[:3])
+        quality = target.value if isinstance(target, Psnr) else _QUALITY
+        error = (
+            target.value / 2 if isinstance(target, MaxError) and target.value else run.spread * 10 ** (-quality / 20)
+        )
+        step = max(3.3 * error * self.unit, run.spread * self.unit / LARGEST)
+        return self._floats(box)[..., :1], step, max(run.options.weight, 0.05), run.lanes  # type: ignore[arg-type]
+
+    def _bits(self) -> float:
+        """Bits that a sample may take."""
+        if isinstance(self.run.target, Bytes):
+            return 8 * self.run.target.value / self.run.samples
+        return rate(*self._part())
 
     def _floats(self, region: Region) -> np.ndarray:
         return self.scaling.floats(metrics.box_of(self.run.values, region), self.run.spread)
