@@ -18,6 +18,7 @@ from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field, Geometry, RectilinearGrid, UniformGrid
 from neurcomp_core.pipeline import decode_array
+from neurcomp_core.steps import Steps
 from neurcomp_core.tthresh.file import open_compressed
 from neurcomp_filters.algorithm import Algorithm
 from neurcomp_filters.arrays import ArrayChoice
@@ -36,6 +37,7 @@ class _Entry:
     index: int
     time: float | None
     grid: int
+    steps: Steps
 
     @property
     def name(self) -> str:
@@ -63,7 +65,9 @@ class NvcReader(Algorithm):
 
     The output is an image or a rectilinear grid; a multiblock with one block per grid where a file holds several.
     Of a structured output only the requested extent is decoded, so a slice or one process's piece of a large volume
-    costs its share. Times are those in the files; several files without any are steps 0, 1, 2 …
+    costs its share. Times are those in the files; several files without any are steps 0, 1, 2 … Of a file whose steps
+    are predicted the last one read is kept, so playing forward decodes one step at a time; any other step begins at
+    the key step before it.
 
     Examples
     --------
@@ -191,18 +195,20 @@ class NvcReader(Algorithm):
             raise InputError(f"level of detail: expected 0 to 31, got {self._level}")
         grids: list[Geometry] = []
         entries: list[_Entry] = []
-        for step, name in enumerate(self._names):
+        for number, name in enumerate(self._names):
             file = open_compressed(name)
             if len(file) == 0:
                 raise InputError(f"{name} holds no array")
+            # The step that was read last stays in memory where others are predicted from it.
+            steps = Steps(file)
             for i, record in enumerate(file.header.arrays):
                 geometry = file.geometry(i)
                 if geometry not in grids:
                     grids.append(geometry)
                 time = record.time
                 if time is None and len(self._names) > 1:
-                    time = float(step)
-                entries.append(_Entry(file, i, time, grids.index(geometry)))
+                    time = float(number)
+                entries.append(_Entry(file, i, time, grids.index(geometry), steps))
         times = sorted({e.time for e in entries if e.time is not None})
         self._contents = _Contents(tuple(entries), tuple(grids), tuple(times))
         self._arrays.offer(dict.fromkeys((e.file.association(e.index), e.name) for e in entries))
@@ -256,7 +262,7 @@ class NvcReader(Algorithm):
         shape = entry.file.spec(entry.index).shape
         cells = entry.file.association(entry.index) == "cell"
         region = tuple(_slices(extent, lattice.extent, shape, step, cells))
-        field = decode_array(entry.file, entry.index, region, self._level, context)  # type: ignore[arg-type]
+        field = decode_array(entry.file, entry.index, region, self._level, context, entry.steps)  # type: ignore[arg-type]
         return replace(field, geometry=_part(lattice, extent))
 
 

@@ -16,6 +16,7 @@ from neurcomp_core.files import atomic_write, checked_path
 from neurcomp_core.pipeline import compress, decompress
 from neurcomp_core.progress import Progress
 from neurcomp_core.series import join, next_target
+from neurcomp_core.steps import KEY_EVERY, History
 from neurcomp_filters import pieces, resample
 from neurcomp_filters.arrays import ArrayChoice
 from neurcomp_filters.figures import attached_file
@@ -26,8 +27,9 @@ class NvcWriter(CompressionSettings):
     """Compress a data set into a ``.nvc`` file.
 
     What `NeuralCompress` made is written as it was compressed, not once more. All time steps go into one file if
-    `SetWriteAllTimeSteps` is on; they are compressed as they come, so memory holds one step and the streams so far. In
-    a parallel run the first process collects the pieces, for which it needs the memory, and compresses the whole; what
+    `SetWriteAllTimeSteps` is on; they are compressed as they come, so memory holds a few steps and the streams so far.
+    A step is predicted from those before it where that is smaller, with a key step every `SetKeyStepEvery` steps. In a
+    parallel run the first process collects the pieces, for which it needs the memory, and compresses the whole; what
     `NeuralCompress` made of the pieces it joins into one file, a block for each. A block of a multiblock becomes a file
     of its own.
 
@@ -47,9 +49,11 @@ class NvcWriter(CompressionSettings):
         self._blocks = pieces.Blocks(self)
         self._file_name = ""
         self._all_steps = False
+        self._key_every = KEY_EVERY
         self._reuse = True
         self._step = 0
         self._parts: list[bytes] = []
+        self._history = History()
         self._whole = Progress()
         self._saved = False
 
@@ -68,6 +72,10 @@ class NvcWriter(CompressionSettings):
     def SetWriteAllTimeSteps(self, wanted: bool) -> None:
         """Whether the file holds all time steps of the input, or the current one."""
         self._set(_all_steps=bool(wanted))
+
+    def SetKeyStepEvery(self, count: int) -> None:
+        """Every so many time steps at least one needs no other to be read; 1 for all, 0 for as few as pay."""
+        self._set(_key_every=int(count))
 
     def SetReuseCompressed(self, wanted: bool) -> None:
         """Whether a reconstruction by `NeuralCompress` is written as the bytes it came from."""
@@ -146,6 +154,8 @@ class NvcWriter(CompressionSettings):
         path = Path(self._file_name)
         path = path.with_name(path.stem + suffix + path.suffix)
         checked_path(path)
+        if not self._parts:
+            self._history = History(self._key_every)
         content, complete = self._encoded(sources, count)
         if content is not None:
             self._parts.append(content)
@@ -159,12 +169,14 @@ class NvcWriter(CompressionSettings):
         if self._reuse:
             known = [self._attached(*pair) for pair in zip(sources, parts, strict=True)]
             if None not in known:
+                self._history.forget()
                 return (known[0] if len(known) == 1 else join(known)), True  # type: ignore[return-value,arg-type]
         fields = parts[0] if len(parts) == 1 else pieces.assembled(parts)
         context = self.context(self._share(count))
         try:
             target = next_target(self.target(), self._parts, fields, count - len(self._parts))
-            return compress(fields, target, self.codec(), context).data, True
+            history = self._history if count > 1 else None
+            return compress(fields, target, self.codec(), context, history).data, True
         except Interrupted as stop:
             best = stop.best if isinstance(stop.best, bytes) else None
             if not self._keep_best:

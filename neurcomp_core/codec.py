@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,12 +138,19 @@ class Context:
         Same seed, same threads, same device: same bytes.
     progress : Progress
         Where to report, and what to ask whether to go on.
+    previous : tuple of ndarray
+        Time steps before this one, the latest first, as their codecs decode them: to encode, whole ones that it may be
+        predicted from; to decode, what is decoded of it.
+    checkpoint : Path, optional
+        File that trainings are kept in while they run, and gone on with from; see `fit.checkpoint`.
     """
 
     device: str = "auto"
     threads: int = field(default_factory=usable_cpus)
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
+    previous: tuple[np.ndarray, ...] = field(default=(), repr=False, compare=False)
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -263,9 +271,11 @@ def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype, copy=False)
 
 
-def measured(codec: type[Codec], encoded: Encoded, field: Field, context: Context) -> Quality:
-    """Quality of what a stream decodes to on the CPU, box after box."""
-    if encoded.quality is not None:
+def measured(
+    codec: type[Codec], encoded: Encoded, field: Field, context: Context, keep: np.ndarray | None = None
+) -> Quality:
+    """Quality of what a stream decodes to on the CPU, box after box; all of it is put into `keep`."""
+    if encoded.quality is not None and keep is None:
         return encoded.quality
     spec = ArraySpec(field.values.shape, field.values.dtype)
     measuring = Measuring()
@@ -273,6 +283,8 @@ def measured(codec: type[Codec], encoded: Encoded, field: Field, context: Contex
     for region, decoded in codec.decode_blocks(encoded, spec, replace(context, device="cpu")):
         assert decoded.dtype == spec.dtype, "a codec returns the array's dtype"
         measuring.add(box_of(field.values, region), decoded, None if field.mask is None else field.mask[region])
+        if keep is not None:
+            keep[region] = decoded
     return measuring.quality
 
 
@@ -313,7 +325,9 @@ def codec_by_id(number: int) -> type[Codec]:
     FormatError
         If this version knows none of that id.
     """
-    for codec in registry().values():
+    from neurcomp_core.temporal import Predicted
+
+    for codec in (*registry().values(), Predicted):
         if codec.id == number:
             return codec
     raise FormatError(f"the file names codec {number}, which this version does not know; update neurcomp to open it")

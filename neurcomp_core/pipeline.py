@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from neurcomp_core import container, metrics
-from neurcomp_core.codec import Codec, Context, Encoded, Tried, codec_by_id, codec_by_name, measured, pack_tried
+from neurcomp_core.codec import Codec, Context, Encoded, Tried, codec_by_name, measured, pack_tried
 from neurcomp_core.container import ArrayRecord, ArraySpec, Container, Header
-from neurcomp_core.errors import FormatError, InputError, Interrupted, TargetError
+from neurcomp_core.errors import FormatError, InputError, Interrupted, TargetError, TimeLimitReached
 from neurcomp_core.field import DTYPES, Field, Region, full_region
 from neurcomp_core.metrics import Quality
+from neurcomp_core.steps import History, SeriesKey, Steps, predictions, series_of
 from neurcomp_core.target import BUDGET_FLOOR, Bytes, L2Error, MaxError, Psnr, RelativeError, Rmse, Target
 
 #: Bytes a header may still grow by once a stream's length and measured figures are known.
@@ -97,6 +98,7 @@ class _Coded:
     quality: Quality
     seconds: float
     tried: tuple[Tried, ...]
+    decoded: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
@@ -105,7 +107,11 @@ class _Coded:
 
 
 def compress(
-    fields: Field | Sequence[Field], target: Target, codec: Codec | str = "auto", context: Context | None = None
+    fields: Field | Sequence[Field],
+    target: Target,
+    codec: Codec | str = "auto",
+    context: Context | None = None,
+    history: History | None = None,
 ) -> Compressed:
     """Compress fields into the bytes of one ``.nvc`` file.
 
@@ -119,6 +125,9 @@ def compress(
         A codec, or the name of one to take with its default parameters; ``auto`` chooses (`auto.Auto`). Constant arrays
         are stored as such.
     context : Context, optional
+    history : History, optional
+        How time steps are predicted from those before them, and what steps the result will be joined to
+        (`series.Series`); by default those of `fields`, in their order, with a key step every `steps.KEY_EVERY`.
 
     Returns
     -------
@@ -145,6 +154,7 @@ def compress(
         raise InputError("there is no array to compress")
     context = context or Context()
     chosen = codec_by_name(codec)() if isinstance(codec, str) else codec
+    steps = _Series(fields, chosen, history)
     raw = sum(f.nbytes for f in fields)
     total = target.budget(raw)
     shared, grid_index = _geometries(fields)
@@ -157,7 +167,10 @@ def compress(
         context.progress.within(1 - left_raw / raw, 1 - (left_raw - field.nbytes) / raw)
         share = max(int(left_bytes * field.nbytes / left_raw), min(_LEAST, left_bytes)) - _SLACK
         try:
-            done[i] = _compress_one(field, grid, chosen, target, None if total is None else share, context)
+            budget = None if total is None else share
+            done[i] = _compress_one(field, grid, chosen, target, budget, context, steps.before(i), steps.goes_on(i))
+            steps.add(i, done[i])
+            done[i] = replace(done[i], decoded=None)
         except Interrupted as stop:
             best = _finish_interrupted(stop, [done[k] for k in sorted(done)], field, grid, chosen, shared)
             raise type(stop)(f"array '{field.name}': {stop}", best) from stop
@@ -169,6 +182,31 @@ def compress(
     context.progress.within(0, 1)
     reports = tuple(_report(f, c, round(overhead * f.nbytes / raw)) for f, c in zip(fields, coded, strict=True))
     return Compressed(data, reports)
+
+
+class _Series:
+    """Which of the fields are steps of one series, and what came before each."""
+
+    def __init__(self, fields: Sequence[Field], codec: Codec, history: History | None) -> None:
+        self.codec, self.fields = codec, fields
+        self.history = History() if history is None else history
+        self.open = history is not None
+        self.keys = [_series_key(field) for field in fields]
+
+    def before(self, i: int) -> tuple[np.ndarray, ...]:
+        """Steps that field `i` may be predicted from, the latest first."""
+        return self.history.previous(self.keys[i]) if self.history.wants(self.fields[i], self.codec) else ()
+
+    def goes_on(self, i: int) -> bool:
+        """Whether there is or may be a step after field `i` that could be predicted from it."""
+        return self.history.wants(self.fields[i], self.codec) and (self.open or self.keys[i] in self.keys[i + 1 :])
+
+    def add(self, i: int, coded: _Coded) -> None:
+        self.history.add(self.keys[i], coded.codec, coded.decoded)
+
+
+def _series_key(field: Field) -> SeriesKey:
+    return series_of(_described(field, 0), container.geometry_record(field.geometry))
 
 
 def _report(field: Field, coded: _Coded, shared: int) -> ArrayReport:
@@ -215,13 +253,22 @@ def decompress(
         if name not in names:
             raise InputError(f"{file.name} has no array '{name}'; it has: {', '.join(dict.fromkeys(names))}")
     wanted = [i for i, name in enumerate(names) if arrays is None or name in arrays]
-    return [decode_array(file, i, region, level, context) for i in wanted]
+    steps = Steps(file)
+    return [decode_array(file, i, region, level, context, steps) for i in wanted]
 
 
 def decode_array(
-    file: Container, index: int, region: Region | None = None, level: int = 0, context: Context | None = None
+    file: Container,
+    index: int,
+    region: Region | None = None,
+    level: int = 0,
+    context: Context | None = None,
+    steps: Steps | None = None,
 ) -> Field:
-    """Decode array `index` of an open file; see `decompress`."""
+    """Decode array `index` of an open file; see `decompress`.
+
+    `steps`, of the same file, remembers the step before for the next call, so that a series plays at a step a call.
+    """
     record, spec = file.header.arrays[index], file.spec(index)
     box = _clip(region, spec, record.name)
     if not 0 <= level < 32:
@@ -229,11 +276,9 @@ def decode_array(
     step = 2**level
     shape = tuple(-(-(r.stop - r.start) // step) for r in box) + spec.shape[3:]
     _check_memory(ArraySpec(spec.shape if record.special else shape, spec.dtype), file.name)
-    sections = file.lazy_sections(index)
-    encoded = Encoded(record.params, sections[1:] if record.special else sections)
     try:
-        values = _decode(codec_by_id(record.codec), encoded, spec, box, level, context or Context())
-        mask = _restore(sections[0], spec, box, step, values) if record.special else None
+        values = (steps or Steps(file)).values(index, box, level, context or Context())
+        mask = _restore(file.section(index, 0), spec, box, step, values) if record.special else None
     except FormatError as error:
         raise FormatError(f"{file.name}: array '{record.name}': {error}") from error
     except MemoryError as error:
@@ -263,11 +308,9 @@ def decode_blocks(file: Container, index: int, context: Context | None = None) -
     from neurcomp_core import masks
 
     record, spec = file.header.arrays[index], file.spec(index)
-    sections = file.lazy_sections(index)
-    encoded = Encoded(record.params, sections[1:] if record.special else sections)
-    special = masks.read(sections[0], spec) if record.special else None
+    special = masks.read(file.section(index, 0), spec) if record.special else None
     try:
-        for region, values in codec_by_id(record.codec).decode_blocks(encoded, spec, context or Context()):
+        for region, values in Steps(file).blocks(index, context or Context()):
             if special:
                 labels, patterns = (part[region] for part in special)
                 masks.restore(values, labels, patterns[labels != 0])
@@ -280,17 +323,57 @@ def decode_blocks(file: Container, index: int, context: Context | None = None) -
 
 
 def _compress_one(
-    field: Field, grid: int, codec: Codec, target: Target, budget: int | None, context: Context
+    field: Field,
+    grid: int,
+    codec: Codec,
+    target: Target,
+    budget: int | None,
+    context: Context,
+    previous: tuple[np.ndarray, ...] = (),
+    goes_on: bool = False,
 ) -> _Coded:
+    """The array, predicted from the steps `previous` where that is better; decoded, too, if its series `goes_on`."""
     start = time.perf_counter()
     prepared = _prepare(field, grid, codec)
     if isinstance(target, L2Error):
         target = rmse_of(target, prepared.field)
     try:
-        encoded = prepared.codec.encode(prepared.field, _inner_target(target, prepared, budget), context)
+        inner = _inner_target(target, prepared, budget)
     except TargetError as error:
         raise _explain(error, prepared, budget) from error
-    coded = _measure(prepared, encoded, context)
+    context = replace(context, previous=previous)
+    predicted, both = predictions(prepared.codec, prepared.field, inner, context)
+    found: list[_Coded] = []
+
+    def attempt(way: Codec, low: float, high: float) -> None:
+        stage = context if high - low == 1 else replace(context, progress=context.progress.part(low, high))
+        found.append(_attempt(replace(prepared, codec=way), inner, target, budget, stage, goes_on))
+
+    if predicted:
+        try:
+            attempt(predicted, 0, 0.5 if both else 1)
+        except TargetError:
+            both = True
+    if not predicted or both:
+        try:
+            attempt(prepared.codec, 0.5 if predicted else 0, 1)
+        except (TargetError, TimeLimitReached):
+            # What is found meets the target.
+            if not found:
+                raise
+    better = (lambda c: -c.quality.psnr) if budget is not None else (lambda c: c.nbytes)
+    return replace(min(found, key=better), seconds=time.perf_counter() - start)
+
+
+def _attempt(
+    prepared: _Prepared, inner: Target, target: Target, budget: int | None, context: Context, keep: bool
+) -> _Coded:
+    field = prepared.field
+    try:
+        encoded = prepared.codec.encode(field, inner, context)
+    except TargetError as error:
+        raise _explain(error, prepared, budget) from error
+    coded = _measure(prepared, encoded, context, keep)
     if not target.met(coded.quality):
         raise TargetError(
             f"array '{field.name}': {target} was not met: the decoded file has {coded.quality.psnr:.2f} dB PSNR and a "
@@ -300,7 +383,7 @@ def _compress_one(
     lossless = coded.quality.max_error == 0
     if budget is not None and not lossless and not BUDGET_FLOOR * 0.99 * budget <= coded.nbytes <= budget + _SLACK:
         raise TargetError(f"array '{field.name}': {coded.nbytes} bytes miss the budget of {budget}")
-    return replace(coded, seconds=time.perf_counter() - start)
+    return coded
 
 
 def _prepare(field: Field, grid: int, codec: Codec) -> _Prepared:
@@ -316,16 +399,19 @@ def _prepare(field: Field, grid: int, codec: Codec) -> _Prepared:
 
         values, special = masks.split(field)
         clean = replace(field, values=values, mask=~valid)
-    record = ArrayRecord(
+    record = replace(_described(field, grid), special=bool(special))
+    return _Prepared(clean, special, Constant() if constant_value(field) is not None else codec, record)
+
+
+def _described(field: Field, grid: int) -> ArrayRecord:
+    return ArrayRecord(
         name=field.name,
         association=("point", "cell").index(field.association),
         dtype=DTYPES.index(field.values.dtype.name),
         components=field.values.shape[3] if field.values.ndim == 4 else 0,
         geometry=grid,
         time=field.time,
-        special=bool(special),
     )
-    return _Prepared(clean, special, Constant() if constant_value(field) is not None else codec, record)
 
 
 def _inner_target(target: Target, prepared: _Prepared, budget: int | None) -> Target:
@@ -348,6 +434,13 @@ def in_codec_terms(target: Target, field: Field) -> Target:
     if isinstance(target, RelativeError):
         low, high = field.limits
         return MaxError(target.value * (high - low)) if high > low else MaxError(target.value)
+    if isinstance(target, MaxError) and target.value == 0:
+        if field.values.dtype.kind not in "iu":
+            raise TargetError(
+                f"{target}: only integers can be lossless, these are {field.values.dtype}; ask for a bound"
+            )
+        # What rounds to the right integer.
+        return MaxError(0.5)
     if isinstance(target, Rmse):
         low, high = field.limits
         # A hair more, as both are measured; an error beyond the range has no positive PSNR.
@@ -374,9 +467,10 @@ def _explain(error: TargetError, prepared: _Prepared, budget: int | None) -> Tar
     )
 
 
-def _measure(prepared: _Prepared, encoded: Encoded, context: Context) -> _Coded:
+def _measure(prepared: _Prepared, encoded: Encoded, context: Context, keep: bool = False) -> _Coded:
     field, codec = prepared.field, encoded.codec or type(prepared.codec)
-    quality = measured(codec, encoded, field, context)
+    decoded = np.empty_like(field.values) if keep else None
+    quality = measured(codec, encoded, field, context, decoded)
     sections = ((prepared.special,) if prepared.special else ()) + tuple(encoded.sections)
     record = replace(
         prepared.record,
@@ -387,15 +481,7 @@ def _measure(prepared: _Prepared, encoded: Encoded, context: Context) -> _Coded:
         max_error=float(np.float32(quality.max_error)),
         tried=pack_tried(encoded.tried),
     )
-    return _Coded(record, sections, codec, quality, 0.0, encoded.tried)
-
-
-def _decode(
-    codec: type[Codec], encoded: Encoded, spec: ArraySpec, region: Region, level: int, context: Context
-) -> np.ndarray:
-    values = codec.decode(encoded, spec, region, level, context)
-    assert values.dtype == spec.dtype, "a codec returns the array's dtype"
-    return values
+    return _Coded(record, sections, codec, quality, 0.0, encoded.tried, decoded)
 
 
 def _finish_interrupted(

@@ -6,15 +6,90 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from neurcomp_core import container
+from neurcomp_core.codec import Codec, Context
 from neurcomp_core.container import Container, GeometryRecord, Header
-from neurcomp_core.errors import TargetError
+from neurcomp_core.errors import Interrupted, TargetError
 from neurcomp_core.field import Field
+from neurcomp_core.pipeline import Compressed, compress
+from neurcomp_core.steps import KEY_EVERY, History
 from neurcomp_core.target import Bytes, Target
 
 #: Bytes that lengths in the joined header may take more than in the parts'.
 _SLACK = 4
 #: Bytes that a part takes at least, about.
 _LEAST = 400
+
+
+class Series:
+    """Time steps on their way into one file, compressed as they come; memory holds their streams and a step or two.
+
+    Parameters
+    ----------
+    target : Target
+        A quality of every array, or the size of the whole file, which the steps share evenly.
+    count : int
+        Steps that will come.
+    codec : Codec or str
+    key_every : int
+        How many steps there are from one key step to the next at most; see `steps.History`.
+
+    Attributes
+    ----------
+    parts : list of bytes
+        Of each step; one that is predicted decodes only within `data`.
+
+    Examples
+    --------
+    >>> series = Series(Psnr(50), len(steps))
+    >>> for fields in steps:
+    ...     series.add(fields)
+    >>> Path("flow.nvc").write_bytes(series.data)
+    """
+
+    def __init__(self, target: Target, count: int, codec: Codec | str = "auto", key_every: int = KEY_EVERY) -> None:
+        self.target, self.count, self.codec = target, count, codec
+        self.history = History(key_every)
+        self.parts: list[bytes] = []
+
+    @property
+    def data(self) -> bytes:
+        """A file of the steps so far, of which there must be one."""
+        return self.parts[0] if len(self.parts) == 1 else join(self.parts)
+
+    def compressed(self, fields: Sequence[Field], context: Context | None = None) -> Compressed:
+        """The arrays of the next step, which is not part of the series until it is in `parts`.
+
+        Raises
+        ------
+        InputError, TargetError, Interrupted
+            As `pipeline.compress`.
+        """
+        target = next_target(self.target, self.parts, fields, self.count - len(self.parts))
+        return compress(fields, target, self.codec, context, self.history)
+
+    def add(self, fields: Sequence[Field], context: Context | None = None) -> Compressed:
+        """Compress the arrays of the next step; `data` of what this returns is that step's part.
+
+        Raises
+        ------
+        InputError, TargetError
+            As `pipeline.compress`.
+        Interrupted
+            With a file of the steps that were done, and what was of this one.
+        """
+        try:
+            found = self.compressed(fields, context)
+        except Interrupted as stop:
+            best = [stop.best] if isinstance(stop.best, bytes) else []
+            parts = [*self.parts, *best]
+            raise type(stop)(str(stop), join(parts) if parts else None) from stop
+        self.parts.append(found.data)
+        return found
+
+    def append(self, part: bytes) -> None:
+        """Take a step as it was compressed elsewhere; those after it are not predicted from it."""
+        self.parts.append(part)
+        self.history.forget()
 
 
 def join(parts: Sequence[bytes]) -> bytes:

@@ -386,6 +386,10 @@ class NvcReader(reader.NvcReader):
     )
     + COMPRESSION
     + flag("WriteAllTimeSteps", "Write All Time Steps", 0, "Put all time steps of the input into the file.")
+    + integer(
+        "KeyStepEvery", "Key Step Every", writer.KEY_EVERY, 0, 256, "Of all time steps at least every so many can be "
+        "read alone; the others are predicted from those before where that is smaller. 1: all, 0: as few as pay.",
+    )
     + '<Hints><Property name="Input" show="0"/><Property name="FileName" show="0"/></Hints>'
 )  # fmt: skip
 class NvcWriter(writer.NvcWriter):

@@ -5,6 +5,7 @@ one), which is then opened again and saved as a .pvd with a .vti or .vtr per ste
 
     neurcomp pvpython compress_series.py run/flow.pvd -o small --ratio 100
     neurcomp pvpython compress_series.py run/flow_*.vti -o small --psnr 50 --array pressure --every 10
+    neurcomp pvpython compress_series.py run/flow.pvd -o small --psnr 50 --key-every 1    # quick jumps in time
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from paraview.simple import Delete, ExtractTimeSteps, OpenDataFile, ResampleToIm
 
 from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
+from neurcomp_core.steps import KEY_EVERY
 from neurcomp_filters import scripting
 from neurcomp_filters.figures import figures_of
 
@@ -29,7 +31,8 @@ def main():
             series = arguments.output / f"{stem}{'.pvd' if len(times) > 1 else '.vti'}"
             check_new([compressed] if arguments.no_vti else [compressed, series], arguments.force)
             with scripting.checked():
-                SaveData(str(compressed), proxy=source, WriteAllTimeSteps=1, **selection, **settings)
+                steps = {"WriteAllTimeSteps": 1, "KeyStepEvery": arguments.key_every}
+                SaveData(str(compressed), proxy=source, **steps, **selection, **settings)
             rows += described(compressed)
             if not arguments.no_vti:
                 save_again(compressed, series)
@@ -43,6 +46,10 @@ def options():
     found.add_argument("--array", action="append", metavar="NAME", help="only this array; repeatable")
     found.add_argument("--together", action="store_true", help="all arrays in one file")
     found.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th time step")
+    found.add_argument(
+        "--key-every", type=int, default=KEY_EVERY, metavar="N",
+        help=f"at least every N-th step needs no other to be read; 0: as few as pay (default: {KEY_EVERY})",
+    )  # fmt: skip
     found.add_argument("--resample", metavar="X,Y,Z", help="sample what is no regular grid so many times per axis")
     found.add_argument("--no-vti", action="store_true", help="write .nvc files only")
     found.add_argument("-f", "--force", action="store_true", help="replace files that exist")
