@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import typer
 
 from neurcomp_cli import options, report
 from neurcomp_cli.console import working
+from neurcomp_cli.series import compress_files
 from neurcomp_cli.volumes import NVC, TTHRESH, Reading, check_writable, is_compressed, load, open_compressed
 from neurcomp_core import metrics
 from neurcomp_core.codec import Codec, Context, codec_by_name, usable_cpus
@@ -20,6 +21,7 @@ from neurcomp_core.field import Field
 from neurcomp_core.files import atomic_write
 from neurcomp_core.pipeline import Compressed
 from neurcomp_core.pipeline import compress as compress_fields
+from neurcomp_core.steps import KEY_EVERY, History
 from neurcomp_core.target import Target
 
 _TARGET = "Target: exactly one of"
@@ -33,6 +35,7 @@ _EXAMPLES = (
     "neurcomp compress flow.vti --l2-error 0.01 -o flow.tthresh",
     "neurcomp compress a.raw --dims 256,256,128 --dtype uint8 --bytes 100000",
     "neurcomp compress run/*.vti --ratio 200 --time-limit 600 -o small/",
+    "neurcomp compress run/*.vti --psnr 50 -o run.nvc    # one series",
 )
 
 
@@ -50,6 +53,8 @@ class _Job:
     time_limit: float | None
     keep_best: bool
     silent: bool
+    key_every: int
+    checkpoint: Path | None
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +66,12 @@ def compress(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Volume files.", show_default=False)],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="OUT", help="File to write, or a folder; beside the input by default."),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="Folder, or file; of several inputs a series. By default beside the input.",
+        ),
     ] = None,
     ratio: Annotated[
         float | None, typer.Option(help="Raw bytes / file bytes; 97-100 % used.", rich_help_panel=_TARGET)
@@ -73,7 +83,10 @@ def compress(
         float | None, typer.Option(help="At least so many dB, peak = max - min.", rich_help_panel=_TARGET)
     ] = None,
     max_error: Annotated[
-        float | None, typer.Option(help="No sample off by more, in the data's units.", rich_help_panel=_TARGET)
+        float | None,
+        typer.Option(
+            help="No sample off by more, in the data's units; 0: lossless, of integers.", rich_help_panel=_TARGET
+        ),
     ] = None,
     relative_error: Annotated[
         float | None, typer.Option(help="No sample off by more than this times the range.", rich_help_panel=_TARGET)
@@ -97,15 +110,40 @@ def compress(
             "--residual", help="Networks: code what they miss, so that any target is met.", rich_help_panel=_CODEC
         ),
     ] = False,
+    parameter_ratio: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATIO", help="siren: samples per network parameter, as in its paper.", rich_help_panel=_CODEC
+        ),
+    ] = None,
+    grad_lambda: Annotated[
+        float | None,
+        typer.Option(metavar="WEIGHT", help="siren: weight of the gradient's error.", rich_help_panel=_CODEC),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Codec parameter; repeatable.", rich_help_panel=_CODEC),
     ] = None,
+    key_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Time series: at least every N-th step needs no other; 1: all, 0: as few as pay.",
+            rich_help_panel=_CODEC,
+        ),
+    ] = KEY_EVERY,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same bytes.", rich_help_panel=_RUN)
     ] = 0,
     threads: options.Threads = None,
     device: options.Device = "auto",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep trainings there; a killed run goes on where it was.", rich_help_panel=_RUN
+        ),
+    ] = None,
     time_limit: Annotated[
         float | None,
         typer.Option(min=0.0, metavar="SECONDS", help="Per file; then exit with 3.", rich_help_panel=_RUN),
@@ -128,6 +166,9 @@ def compress(
 ) -> None:
     """Compress volume files to a size or a quality, each into a .nvc file, or a .tthresh file if OUT is one.
 
+    Several inputs and a .nvc file OUT make that file the series of their time steps; so do several times in one input.
+    A step is predicted from the one before it where that takes fewer bytes.
+
     The file is decoded and measured before it is written: a target is met or the command fails and says what can be
     reached. All numeric arrays are taken. A size is that of the whole file, a quality holds for each array.
 
@@ -136,7 +177,12 @@ def compress(
     chosen = codec_by_name(codec)
     job = _Job(
         options.target_of(ratio, size, psnr, max_error, relative_error, rmse, l2_error),
-        chosen.from_preset(preset, **options.settings_of(chosen, settings), **options.residual_of(chosen, residual)),
+        chosen.from_preset(
+            preset,
+            **options.settings_of(chosen, settings),
+            **options.residual_of(chosen, residual),
+            **options.parameters_of(chosen, parameter_ratio=parameter_ratio, grad_lambda=grad_lambda),
+        ),
         arrays,
         Reading(dims, dtype, dataset, fill_value),
         device,
@@ -145,10 +191,20 @@ def compress(
         time_limit,
         keep_best,
         quiet,
+        key_every,
+        options.checkpoint_of(chosen, checkpoint),
     )
-    outputs = _outputs(inputs, out, force)
     done: list[dict[str, Any]] = []
     try:
+        if len(inputs) > 1 and out is not None and is_compressed(out) and not out.is_dir():
+            check_writable(out, force)
+            start = time.perf_counter()
+            result, fields = _run_series(inputs, out, job)
+            done.append(_record(inputs, out, fields, result, time.perf_counter() - start))
+            if not quiet and not as_json:
+                _show(out, fields, result, job)
+            return
+        outputs = _outputs(inputs, out, force)
         for source, target in zip(inputs, outputs, strict=True):
             start = time.perf_counter()
             fields = load(source, job.arrays, job.reading)
@@ -159,7 +215,7 @@ def compress(
                 if len(inputs) > 1:
                     error.args = (f"{source}: {error}", *error.args[1:])
                 raise
-            done.append(_record(source, target, fields, result, time.perf_counter() - start))
+            done.append(_record([source], target, fields, result, time.perf_counter() - start))
             if not quiet and not as_json:
                 _show(target, fields, result, job)
     finally:
@@ -170,11 +226,13 @@ def compress(
 
 def _outputs(inputs: Sequence[Path], out: Path | None, force: bool) -> list[Path]:
     if len(inputs) > 1 and out is not None and not out.is_dir():
-        raise InputError(f"-o {out}: {len(inputs)} inputs give as many files; give a folder that exists")
+        raise InputError(
+            f"-o {out}: {len(inputs)} inputs give as many files; give a folder that exists, "
+            f"or a name that ends in {NVC} for a series"
+        )
     found: dict[Path, Path] = {}
     for source in inputs:
-        if is_compressed(source):
-            raise InputError(f"'{source}' is compressed already; decompress it first to compress it in another way")
+        _check_not_compressed(source)
         target = options.path_for(source, out, NVC)
         if not is_compressed(target) and target.suffix.lower() != TTHRESH:
             raise InputError(f"-o {target}: expected a name that ends in {NVC} or {TTHRESH}")
@@ -185,18 +243,51 @@ def _outputs(inputs: Sequence[Path], out: Path | None, force: bool) -> list[Path
     return list(found)
 
 
+def _check_not_compressed(source: Path) -> None:
+    if is_compressed(source):
+        raise InputError(f"'{source}' is compressed already; decompress it first to compress it in another way")
+
+
 def _run(source: Path, target: Path, fields: list[Field], job: _Job) -> Compressed:
-    title = f"compressing {source.name}"
+    def work(context: Context) -> Compressed:
+        if target.suffix.lower() == TTHRESH:
+            return _bare_stream(fields, target, job, context)
+        return compress_fields(fields, job.target, job.codec, context, _history(fields, job))
+
+    return _written(f"compressing {source.name}", target, job, work)
+
+
+def _history(fields: list[Field], job: _Job) -> History | None:
+    """How the steps of one file are predicted, if there are several."""
+    return History(job.key_every) if len({f.time for f in fields}) > 1 else None
+
+
+def _run_series(inputs: Sequence[Path], target: Path, job: _Job) -> tuple[Compressed, list[Field]]:
+    for source in inputs:
+        _check_not_compressed(source)
+    fields: list[Field] = []
+
+    def work(context: Context) -> Compressed:
+        result, found = compress_files(
+            inputs, lambda path: load(path, job.arrays, job.reading), job.target, job.codec, job.key_every, context
+        )
+        fields.extend(found)
+        return result
+
+    return _written(f"compressing {target.name}", target, job, work), fields
+
+
+def _written(title: str, target: Path, job: _Job, work: Callable[[Context], Compressed]) -> Compressed:
+    """What `work` makes, in the file `target`."""
     with working(title, quiet=job.silent, time_limit=job.time_limit, hands_over=True) as progress:
-        context = Context(job.device, job.threads, job.seed, progress)
         try:
-            if target.suffix.lower() == TTHRESH:
-                result = _bare_stream(fields, target, job, context)
-            else:
-                result = compress_fields(fields, job.target, job.codec, context)
+            result = work(Context(job.device, job.threads, job.seed, progress, checkpoint=job.checkpoint))
         except Interrupted as stop:
             raise type(stop)(f"{stop}; {_keep(stop.best, target, job)}", stop.best) from stop
     atomic_write(target, result.data)
+    if job.checkpoint is not None:
+        # What it was kept for is done.
+        job.checkpoint.unlink(missing_ok=True)
     return result
 
 
@@ -228,10 +319,12 @@ def _keep(best: object, target: Path, job: _Job) -> str:
     )
 
 
-def _record(source: Path, target: Path, fields: list[Field], result: Compressed, seconds: float) -> dict[str, Any]:
+def _record(
+    sources: Sequence[Path], target: Path, fields: list[Field], result: Compressed, seconds: float
+) -> dict[str, Any]:
     raw = sum(f.nbytes for f in fields)
     return {
-        "input": str(source),
+        "input": str(sources[0]) if len(sources) == 1 else [str(source) for source in sources],
         "output": str(target),
         "raw_bytes": raw,
         "file_bytes": len(result.data),

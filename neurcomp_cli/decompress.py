@@ -20,12 +20,14 @@ from neurcomp_core.field import Field, RectilinearGrid
 from neurcomp_core.files import atomic_path
 from neurcomp_core.metrics import set_box
 from neurcomp_core.pipeline import decode_array, decode_blocks
+from neurcomp_core.steps import Steps
 
 _EXAMPLES = (
     "neurcomp decompress flow.nvc",
     "neurcomp decompress flow.nvc --array pressure -o p.npy",
     "neurcomp decompress flow.nvc --region 0:64,:,10 -o a.vti    # one z layer",
     "neurcomp decompress flow.nvc --level 2 -o coarse.vti        # every 4th",
+    "neurcomp decompress run.nvc --time 2.5 -o step.vti          # one step of a series",
     "neurcomp decompress flow.tthresh -o flow.vti",
 )
 
@@ -52,6 +54,10 @@ def decompress(
         ),
     ] = None,
     level: Annotated[int, typer.Option(min=0, max=31, metavar="N", help="Every 2^level-th sample.")] = 0,
+    times: Annotated[
+        list[float] | None,
+        typer.Option("--time", metavar="T", help="Only the time step nearest to T; repeatable."),
+    ] = None,
     threads: options.Threads = None,
     device: options.Device = "auto",
     force: options.Force = False,
@@ -65,7 +71,7 @@ def decompress(
     """
     start = time.perf_counter()
     file = open_compressed(source)
-    indices = _chosen(file, arrays)
+    indices = _chosen(file, arrays, times)
     target = options.path_for(source, out, _suffix(file, indices))
     check_writable(target, force)
     fields: list[Field] = []
@@ -74,10 +80,11 @@ def decompress(
         if target.suffix.lower() == ".npy" and region is None and level == 0 and file.spec(indices[0]).nbytes > _LARGE:
             fields.append(_written(file, indices, target, context))
         else:
+            steps = Steps(file)
             for done, i in enumerate(indices):
                 progress.update(done / len(indices), f"array {file.header.arrays[i].name}")
                 box = None if region is None else options.region_of(region, file.spec(i).shape)
-                fields.append(decode_array(file, i, box, level, context))
+                fields.append(decode_array(file, i, box, level, context, steps))
             progress.update(1.0, f"writing {target.name}")
             from neurcomp_filters import io
 
@@ -109,13 +116,20 @@ def _written(file: Container, indices: Sequence[int], target: Path, context: Con
     return Field(values, file.geometry(index), record.name, file.association(index), record.time)
 
 
-def _chosen(file: Container, arrays: Sequence[str] | None) -> list[int]:
+def _chosen(file: Container, arrays: Sequence[str] | None, times: Sequence[float] | None) -> list[int]:
     names = [r.name for r in file.header.arrays]
     for name in arrays or ():
         if name not in names:
             listing = ", ".join(f"'{n}'" for n in dict.fromkeys(names))
             raise InputError(f"{file.name} has no array '{name}'; it has: {listing}")
-    return [i for i, name in enumerate(names) if not arrays or name in arrays]
+    chosen = [i for i, name in enumerate(names) if not arrays or name in arrays]
+    if not times:
+        return chosen
+    known = {t for i in chosen if (t := file.header.arrays[i].time) is not None}
+    if not known:
+        raise InputError(f"{file.name} has no time steps; leave out --time")
+    wanted = {min(known, key=lambda t: abs(t - time)) for time in times}
+    return [i for i in chosen if file.header.arrays[i].time in wanted]
 
 
 def _suffix(file: Container, indices: Sequence[int]) -> str:

@@ -119,21 +119,20 @@ def _show_compressed(found: dict[str, Any]) -> None:
         report.line(text)
     rows = []
     for a in found["arrays"]:
-        name = a["name"] if a["time"] is None else f"{a['name']} (t = {a['time']:g})"
         shape = " × ".join(map(str, a["dims"])) + (f" ({a['components']})" if a["components"] > 1 else "")
         psnr = "" if a["psnr"] is None else report.decibels(a["psnr"])
         error = "" if a["max_error"] is None else report.number(a["max_error"])
         stream = report.whole(sum(a["bytes"]["streams"]))
         special = report.whole(a["bytes"]["special samples"])
-        rows.append((name, a["codec"], a["association"], shape, a["dtype"], stream, special, psnr, error))
+        rows.append((_label(a), a["codec"], a["association"], shape, a["dtype"], stream, special, psnr, error))
     heads = ("array", "codec", "on", "x × y × z", "type", "stream", "no-data", "PSNR dB", "max error")
     report.table(heads, rows, left=3)
     for a in found["arrays"]:
         if a["parameters"]:
             texts = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in a["parameters"].items())
-            report.line(f"{a['name']}: {a['codec']}, {', '.join(texts)}")
+            report.line(f"{_label(a)}: {a['codec']}, {', '.join(texts)}")
         if a["chosen_over"]:
-            report.line(f"{a['name']}: {a['codec']} was chosen over {'; '.join(a['chosen_over'])}")
+            report.line(f"{_label(a)}: {a['codec']} was chosen over {'; '.join(a['chosen_over'])}")
     checks = sum(a["bytes"]["checksums"] for a in found["arrays"])
     params = sum(a["bytes"]["parameters"] for a in found["arrays"])
     report.note(
@@ -141,6 +140,10 @@ def _show_compressed(found: dict[str, Any]) -> None:
         f"codec parameters ({params}) and its checksum included. Errors as measured when the file was written; "
         f"{report.PSNR}."
     )
+
+
+def _label(array: dict[str, Any]) -> str:
+    return array["name"] if array["time"] is None else f"{array['name']} (t = {array['time']:g})"
 
 
 def _values(field: Field) -> dict[str, Any]:

@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from neurcomp_cli import bench, codecs, compare, compress, decompress, doctor, info, paraview, sample
+from neurcomp_cli import (
+    bench,
+    codecs,
+    compare,
+    compress,
+    decompress,
+    doctor,
+    exporting,
+    importing,
+    info,
+    paraview,
+    sample,
+)
 
 app = typer.Typer(
     name="neurcomp",
@@ -19,7 +31,7 @@ app = typer.Typer(
     # A traceback is for bugs only (see `console.reporting`); then the plain one is what a report needs.
     pretty_exceptions_enable=False,
 )
-for command in (compress, decompress, info, compare, bench, sample, codecs, paraview, doctor):
+for command in (compress, decompress, info, compare, importing, exporting, bench, sample, codecs, paraview, doctor):
     command.register(app)
 
 

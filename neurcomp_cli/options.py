@@ -14,6 +14,7 @@ from neurcomp_cli.console import reporting
 from neurcomp_core.codec import Codec, registry
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Region
+from neurcomp_core.files import checked_path
 from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Bytes, L2Error, MaxError, Psnr, Ratio, RelativeError, Rmse, Target
 
@@ -140,6 +141,39 @@ def residual_of(codec: type[Codec], wanted: bool) -> dict[str, Any]:
         networks = ", ".join(name for name, known in sorted(registry().items()) if issubclass(known, NetworkCodec))
         raise InputError(f"--residual: expected --codec with a network ({networks}), got {codec.name}")
     return {"residual": True} if wanted else {}
+
+
+def parameters_of(codec: type[Codec], **given: float | None) -> dict[str, Any]:
+    """The codec parameters that options of their own stand for, where they are given.
+
+    Raises
+    ------
+    InputError
+        If the codec has no such parameter.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    for name in found:
+        if name not in {f.name for f in fields(codec)}:
+            able = [known.name for known in registry().values() if name in {f.name for f in fields(known)}]
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option}: expected --codec {' or '.join(sorted(able))}, got {codec.name}")
+    return found
+
+
+def checkpoint_of(codec: type[Codec], path: Path | None) -> Path | None:
+    """The file that ``--checkpoint`` names.
+
+    Raises
+    ------
+    InputError
+        If the codec trains nothing, or the file cannot be written.
+    """
+    if path is None:
+        return None
+    if not issubclass(codec, NetworkCodec) and codec.name != "auto":
+        networks = ", ".join(name for name, known in sorted(registry().items()) if issubclass(known, NetworkCodec))
+        raise InputError(f"--checkpoint: expected --codec with a network ({networks}), got {codec.name}")
+    return checked_path(path)
 
 
 def _parse(text: str, hint: Any, name: str) -> Any:

@@ -25,7 +25,10 @@ from neurcomp_core.target import Bytes, MaxError, Psnr, Ratio, RelativeError, Ta
 
 GOLDEN = Path(__file__).parent / "golden"
 #: Parameters that make a codec quick; quality is not what is tested here.
-QUICK: dict[str, dict[str, Any]] = {"hashgrid": {"steps": 60, "batch": 4096}}
+QUICK: dict[str, dict[str, Any]] = {
+    "hashgrid": {"steps": 60, "batch": 4096},
+    "siren": {"steps": 100, "batch": 1024},
+}
 #: Codecs that take constant arrays only; the pipeline never hands them others.
 CONSTANT_ONLY = {"constant"}
 #: Targets that a codec rightly refuses, with its reason.
@@ -241,7 +244,7 @@ def test_ids_are_never_shared() -> None:
     ids = [c.id for c in registry().values()]
     assert len(set(ids)) == len(ids)
     # Stored in files for ever.
-    stored = {"constant": 1, "hashgrid": 2, "tthresh": 10, "sperr": 11, "sz3": 12, "zfp": 13}
+    stored = {"constant": 1, "hashgrid": 2, "siren": 4, "tucker": 5, "tthresh": 10, "sperr": 11, "sz3": 12, "zfp": 13}
     assert {name: registry()[name].id for name in stored} == stored
 
 
@@ -273,7 +276,13 @@ def golden_fields() -> dict[str, tuple[list[Field], Target]]:
         "hashgrid": ([Field(network, name="ImageScalars")], Bytes(1000)),
         "hashgrid-vectors": ([Field(vectors, name="v")], Bytes(900)),
         "hashgrid-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Bytes(600)),
+        "siren": ([Field(network, name="ImageScalars")], Bytes(1000)),
+        "siren-vectors": ([Field(vectors, name="v")], Bytes(900)),
+        "siren-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Bytes(400)),
         "tthresh": ([Field(network, name="ImageScalars")], Bytes(1500)),
+        "tucker": ([Field(network, name="ImageScalars")], Bytes(900)),
+        "tucker-vectors": ([Field(vectors, name="v")], Psnr(40)),
+        "tucker-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Psnr(35)),
         "wavelet": ([Field(network, name="ImageScalars")], Bytes(900)),
         "wavelet-vectors": ([Field(vectors, name="v")], Psnr(50)),
         "wavelet-lossless": ([Field(wave((9, 10, 11), "uint16") & 0xFFF0, name="u")], MaxError(0.5)),

@@ -21,11 +21,15 @@ from neurcomp_core import container, pipeline
 from neurcomp_core.axes import AxisRecord
 from neurcomp_core.codec import Codec
 from neurcomp_core.codecs.hashgrid import HashGrid, HashGridRecord
+from neurcomp_core.codecs.siren import Siren, SirenRecord
+from neurcomp_core.codecs.tucker import Tucker
 from neurcomp_core.codecs.wavelet import Wavelet
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArrayRecord, Container, GeometryRecord, Header
 from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import Field, RectilinearGrid
+from neurcomp_core.temporal import PredictedRecord
+from neurcomp_core.tucker.record import TuckerRecord
 from neurcomp_core.wavelet.record import WaveletRecord
 
 MUTANTS = 1500  # of each of the two kinds
@@ -59,6 +63,8 @@ def corpus() -> dict[str, bytes]:
     return {
         "constant": file(Field(np.full((3, 4, 5), 7, np.int16), name="c"), Psnr(20)),
         "hashgrid": file(Field(wave), Bytes(600)),
+        "siren": file(Field(wave), Bytes(600), Siren(steps=30, batch=256)),
+        "tucker": file(Field(vectors), Psnr(40), Tucker()),
         "masked": file(Field(holes, name="holes"), Bytes(700)),
         "palette": file(Field(payloads, mask=covered), Psnr(20)),
         "rectilinear": file(Field(wave[:, ::-1], grid, time=2.0), Bytes(800)),
@@ -67,6 +73,16 @@ def corpus() -> dict[str, bytes]:
         "wavelet": file(Field(wave), Psnr(40), Wavelet()),
         "tiles": file(Field(np.tile(vectors, (4, 4, 4, 1))), MaxError(0.3), Wavelet(brick=16)),
         "lossless": file(Field(np.rint(99 * wave).astype(np.int16)), MaxError(0.5), Wavelet()),
+        "predicted": file(
+            [Field(a + np.float32(i / 50), name="p", time=float(i)) for i in range(3) for a in (wave * (1 + i / 9),)],
+            MaxError(0.01),
+            Wavelet(),
+        ),
+        "steps": file(
+            [Field(np.rint(40 * wave * (1 + i / 5) + 90).astype(np.uint8), time=float(i)) for i in range(4)],
+            Psnr(40),
+            Wavelet(),
+        ),
         "corrected": file(Field(holes), MaxError(0.01), Wavelet("wavelet", brick=16)),
     }
 
@@ -113,9 +129,10 @@ def changed(record: Any, rng: random.Random) -> Any:
 
 def unlikely(value: Any, name: str, rng: random.Random) -> Any:
     if isinstance(value, bytes):
-        if name == "params" and rng.random() < 0.8:
+        if name in ("params", "residual") and rng.random() < 0.8:
+            kind = rng.choice((HashGridRecord, SirenRecord, TuckerRecord, WaveletRecord, PredictedRecord))
             try:
-                return wire.pack(changed(wire.unpack(rng.choice((HashGridRecord, WaveletRecord)), value), rng))
+                return wire.pack(changed(wire.unpack(kind, value), rng))
             except FormatError:
                 pass
         return damage(value, b"\0\1\2\3", rng) if value else rng.randbytes(3)

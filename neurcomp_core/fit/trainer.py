@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -23,8 +24,10 @@ from neurcomp_core.codecs import hashgrid as codec_module
 from neurcomp_core.codecs.hashgrid import HashGridRecord
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
-from neurcomp_core.errors import TargetError
+from neurcomp_core.errors import Interrupted, TargetError
 from neurcomp_core.field import Field, full_region
+from neurcomp_core.fit import hashgrid_checkpoint as kept
+from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.fit.sampling import BlockSampler
 from neurcomp_core.nets import network as nn
 from neurcomp_core.nets.model import Network, step_codes, steps_of
@@ -82,7 +85,7 @@ class Trainer:
         scale, centre = _short(high - low, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
         self.record = replace(record, centre=centre, scale=scale)
         self.network: Network = codec_module.network_of(self.record, self.spec)
-        generator = torch.Generator().manual_seed(context.seed)
+        self.generator = generator = torch.Generator().manual_seed(context.seed)
         self.sampler = BlockSampler(
             field.values,
             self.network.lattice,
@@ -102,7 +105,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.codes = b""
         self.step = 0.0
-        self._unit = 1.0  # step per unit of 1 / sensitivity
+        self.unit = 1.0  # step per unit of 1 / sensitivity
         self.done = 0
         self._row_steps: list[torch.Tensor] = []
 
@@ -114,8 +117,12 @@ class Trainer:
         first_rounded = 0 if warm else int(steps * _FLOAT_SHARE)
         rate = self.settings.rate * (0.5 if warm else 1.0)
         aim = _AIM * budget
-        running = None
-        for i in range(steps):
+        running: float | None = None
+        checkpoint = self._checkpoint(steps, budget)
+        first = 0
+        if checkpoint.state is not None:
+            first, running = kept.restored(self, checkpoint)
+        for i in range(first, steps):
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * _schedule(i, steps)
             if i >= first_rounded and i < _FREEZE * steps:
@@ -130,7 +137,21 @@ class Trainer:
                 error = float(loss)
                 running = error if running is None else 0.7 * running + 0.3 * error
                 text = f"step {i + 1}/{steps}, about {-10 * math.log10(max(running, 1e-30)):.1f} dB"
-                self.context.progress.update(share((i + 1) / steps), text)
+                now = partial(kept.state_of, self, i + 1, running)
+                checkpoint.offer(now)
+                try:
+                    self.context.progress.update(share((i + 1) / steps), text)
+                except Interrupted:
+                    checkpoint.keep(now)
+                    raise
+        if not checkpoint.finished:
+            checkpoint.finish(partial(kept.state_of, self, steps, running))
+
+    def _checkpoint(self, steps: int, budget: int) -> Checkpoint:
+        path = self.context.checkpoint
+        begun = (p.tobytes() for p in self._numpy())
+        what = (self.field, self.settings, self.context.seed, self.record, steps, budget, self.codes, *begun)
+        return Checkpoint(path, key_of("hashgrid", *what) if path else "")
 
     def _optimise(self, rounded: bool) -> torch.Tensor:
         points, targets, weights = self.sampler.batch()
@@ -177,7 +198,7 @@ class Trainer:
     def _add_rate_gradient(self) -> None:
         """Gradient of ``lambda`` times code length, a Laplace density of the group's mean magnitude per parameter."""
         samples = self.field.voxels * self.network.outputs
-        pressure = _RATE_PRESSURE * math.log(2) / 6 * (self.step / self._unit) ** 2 / samples
+        pressure = _RATE_PRESSURE * math.log(2) / 6 * (self.step / self.unit) ** 2 / samples
         gradients = self._groups([cast(torch.Tensor, p.grad) for p in self.parameters])
         for values, gradient, step in zip(self._groups(self.parameters), gradients, self._steps(), strict=True):
             u = values * (1 / step)
@@ -198,7 +219,7 @@ class Trainer:
     def _steps(self) -> np.ndarray:
         return steps_of(self.step, self.codes)
 
-    def _set_step(self, step: float) -> None:
+    def set_step(self, step: float) -> None:
         self.step = float(np.float32(step))
         steps = self._steps()
         layout = self.network.layout
@@ -228,8 +249,8 @@ class Trainer:
         self.codes = step_codes(relative)
         # The coarsest group has step `self.step`; what `step` means per unit of sensitivity must not change with it.
         unit = float(relative.max())
-        self._set_step(self.step / self._unit * unit if self.step else unit * 1e-2)
-        self._unit = unit
+        self.set_step(self.step / self.unit * unit if self.step else unit * 1e-2)
+        self.unit = unit
 
     def _numpy(self) -> list[np.ndarray]:
         return [p.detach().cpu().numpy() for p in self.parameters]
@@ -250,7 +271,7 @@ class Trainer:
                 fine = middle
             else:
                 coarse = middle
-        self._set_step(math.sqrt(fine * coarse))
+        self.set_step(math.sqrt(fine * coarse))
 
     def _entropy_bytes(self, step: float, parameters: list[np.ndarray]) -> float:
         """Zeroth-order entropy of the rounded parameters; a hundred times faster than coding them."""
@@ -352,7 +373,7 @@ class Trainer:
         first[:, old.layout.width :] = extra[1].numpy()[:, old.layout.width :]
         start = [torch.from_numpy(table), torch.from_numpy(first)] + [torch.from_numpy(p.copy()) for p in before[2:]]
         trainer = Trainer(self.field, record, self.settings, self.context, self.device, start)
-        trainer.step, trainer._unit = self.step, self._unit
+        trainer.step, trainer.unit = self.step, self.unit
         trainer._sense()
         return trainer
 
