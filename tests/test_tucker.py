@@ -137,15 +137,6 @@ def test_streams_that_cannot_be_are_refused() -> None:
         Tucker.decode(huge, big, tuple(slice(0, 1) for _ in range(3)), 0, CONTEXT)  # type: ignore[arg-type]
 
 
-def test_numbers_without_a_magnitude_are_refused() -> None:
-    factor = coded.quantised(np.ones((1, 1, 9, 1)), 0.1, 0.1, LANES)
-    core = coded.quantised(np.ones((1, 1, 1, 1)), 0.1, 0.1, LANES)
-    core.q[core.q != 0] = -(2**31)
-    section = coded.pack(coded.Coded(core, (factor, None, None, None)), LANES)
-    with pytest.raises(FormatError, match="too large"):
-        coded.unpack(section, (9, 1, 1), (1, 1, 1, 1), LANES)
-
-
 def test_columns_that_depend_on_each_other_are_refused() -> None:
     columns = np.zeros((1, 2, 9, 1))
     columns[0, :, 3] = 5

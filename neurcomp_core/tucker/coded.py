@@ -20,8 +20,6 @@ from neurcomp_core.wavelet.lanes import Lanes
 from neurcomp_core.wavelet.layout import Layout
 from neurcomp_core.wavelet.stream import Box
 
-#: Largest magnitude of a number.
-_MOST = (1 << 31) - 1
 #: Columns have less than this of their own length to themselves only in damaged files.
 _DEPENDENT = 2.0**-10
 
@@ -100,11 +98,7 @@ def unpack(section: bytes, shape: tuple[int, ...], ranks: tuple[int, ...], lanes
 
 
 def _decoded(data: memoryview, layout: Layout, components: int, lanes: Lanes, key: Box | None = None) -> Box:
-    box = stream.decode([bytes(data)], layout, components, transform.weight_bits(layout), 0, lanes, key)
-    if box.q.min() < -_MOST:
-        # The one number whose magnitude is none of its type.
-        raise FormatError("tucker: a number is too large; the file is damaged")
-    return box
+    return stream.decode([bytes(data)], layout, components, transform.weight_bits(layout), 0, lanes, key)
 
 
 def bases(coded: Coded, lanes: Lanes) -> list[np.ndarray]:
