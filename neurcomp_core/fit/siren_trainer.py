@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.fit.siren_batches import Batches
 from neurcomp_core.fit.siren_course import Course
 from neurcomp_core.fit.siren_gradients import TorchLoss, gradients_by
+from neurcomp_core.fit.sizes import Candidate
 from neurcomp_core.nets import siren_kernels as kernels
 from neurcomp_core.nets import siren_model as model
 from neurcomp_core.nets.model import step_codes, steps_of
@@ -40,15 +41,6 @@ if TYPE_CHECKING:
 
 _RATE_PRESSURE = 2.0  # times the high-rate lambda
 _PHASE = 0.3  # of the phases that layers inside usually begin with; smaller ones take fewer bits
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A stream and what it is worth."""
-
-    encoded: Encoded
-    quality: metrics.Quality
-    step: float
 
 
 def initial_parameters(net: Net, rng: np.random.Generator) -> list[np.ndarray]:

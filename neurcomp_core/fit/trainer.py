@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +29,7 @@ from neurcomp_core.field import Field, full_region
 from neurcomp_core.fit import hashgrid_checkpoint as kept
 from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.fit.sampling import BlockSampler
+from neurcomp_core.fit.sizes import Candidate
 from neurcomp_core.nets import network as nn
 from neurcomp_core.nets.model import Network, step_codes, steps_of
 from neurcomp_core.target import Target
@@ -43,15 +44,6 @@ CHECK_EVERY = 100
 _SENSE_EVERY = 100
 _AIM = 0.988  # of the budget, while following it
 _RATE_PRESSURE = 2.0  # times the high-rate lambda; measured best on turbulence and on smooth fields
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A stream and what it is worth."""
-
-    encoded: Encoded
-    quality: metrics.Quality
-    step: float
 
 
 class Trainer:
