@@ -370,8 +370,13 @@ def test_compare_of_what_cannot_be_compared(rings: Path, tmp_path: Path) -> None
 def test_time_limit(rings: Path, tmp_path: Path, keep: bool, target: tuple[str, str]) -> None:
     out = tmp_path / "x.nvc"
     more = ("--keep-best",) if keep else ()
-    sentence = refused("compress", rings, *target, *ENDLESS, "--time-limit", "2", "-o", out, *more, code=3)
-    assert "time limit of 2 s" in sentence
+    # A busy machine may need longer until there is anything to keep.
+    for limit in (2, 12, 72):
+        given = ("--time-limit", limit, "-o", out, *more)
+        sentence = refused("compress", rings, *target, *ENDLESS, *given, code=3)
+        assert f"time limit of {limit} s" in sentence
+        if not keep or out.exists():
+            break
     if keep:
         assert "the best so far is in" in sentence
         assert "ratio" in sentence
@@ -390,7 +395,7 @@ def test_ctrl_c(rings: Path, tmp_path: Path, keep: bool) -> None:
         assert line, "the process ended before it was stopped"
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    text, errors = process.communicate(timeout=60)
+    text, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     assert text == ""
     assert "Traceback" not in errors
@@ -411,7 +416,7 @@ def test_full_disk_leaves_nothing(packed: Path, tmp_path: Path, command: str) ->
         arguments = ("decompress", packed, "-o", tmp_path / "x.vti")
     before = names(tmp_path)
     process = started(*arguments, limit=1500)
-    text, errors = process.communicate(timeout=60)
+    text, errors = process.communicate(timeout=240)
     assert process.returncode == 2, errors
     assert text == ""
     assert "neurcomp: cannot write" in errors
