@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neurcomp_core import container, pipeline
+from neurcomp_core import container, decoding, pipeline
 from neurcomp_core.axes import AxisRecord
 from neurcomp_core.codec import Codec
 from neurcomp_core.codecs.hashgrid import HashGrid, HashGridRecord
@@ -202,7 +202,7 @@ def attack(folder: Path, seed: int) -> None:
 
     files = {p.stem: p.read_bytes() for p in folder.iterdir()}
     right = {name: pipeline.decompress(data) for name, data in files.items()}  # also loads what will be needed
-    pipeline._machine_memory = lambda: LARGEST
+    decoding._machine_memory = lambda: LARGEST
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + GROWTH, resource.RLIM_INFINITY))

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from neurcomp_core import metrics
+from neurcomp_core.array_coding import in_codec_terms
 from neurcomp_core.codec import Context
 from neurcomp_core.codecs.tthresh import Tthresh, TthreshRecord
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArrayRecord, Container, GeometryRecord, Header
 from neurcomp_core.errors import FormatError, InputError, Interrupted, TargetError
 from neurcomp_core.field import DTYPES, Field
-from neurcomp_core.pipeline import ArrayReport, Compressed, in_codec_terms
+from neurcomp_core.pipeline import ArrayReport, Compressed
 from neurcomp_core.target import BUDGET_FLOOR, Bytes, Target
 
 SUFFIX = ".tthresh"
