@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 import shutil
 import subprocess
 import textwrap
@@ -83,7 +84,12 @@ def script(folder: Path, text: str, name: str = "script.py") -> Path:
 def run(command: list[str], folder: Path, env: dict[str, str], display: bool = False) -> subprocess.CompletedProcess:
     """Run to the end, with a display of its own if asked for; stdout has stderr in it."""
     if display:
-        command = ["xvfb-run", "-a", *command]
+        command = [*virtual_display(), *command]
     return subprocess.run(
-        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=150
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
     )
+
+
+def virtual_display(*options: str) -> list[str]:
+    """What to put before a command that draws. ``xvfb-run -a`` gives two that start together one display."""
+    return ["xvfb-run", "-n", str(100 + secrets.randbelow(50000)), *options]

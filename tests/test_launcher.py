@@ -56,7 +56,7 @@ def fake(folder: Path, version: str = "5.11.0", python: tuple[int, int] = OURS, 
 def neurcomp(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "PVPYTHON", "PARAVIEW_HOME")}
     command = [sys.executable, "-m", "neurcomp_cli", *arguments]
-    return subprocess.run(command, env=env | variables, capture_output=True, text=True, timeout=150)
+    return subprocess.run(command, env=env | variables, capture_output=True, text=True, timeout=300)
 
 
 def started(*arguments: str, **variables: str) -> tuple[list[str], dict[str, str]]:

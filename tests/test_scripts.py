@@ -27,7 +27,7 @@ QUICK = ("--codec", "hashgrid", *TRAINED)
 def run(script: str, *arguments: object, program: str = "pvpython") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "neurcomp_cli", program, SCRIPTS / script, *arguments]
     env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "PARAVIEW_HOME")} | {"PVPYTHON": str(PVPYTHON)}
-    return subprocess.run([str(c) for c in command], env=env, capture_output=True, text=True, timeout=150)
+    return subprocess.run([str(c) for c in command], env=env, capture_output=True, text=True, timeout=300)
 
 
 def good(script: str, *arguments: object, program: str = "pvpython") -> str:
