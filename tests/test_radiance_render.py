@@ -653,9 +653,12 @@ def test_what_cannot_be_rendered_is_refused() -> None:
     }.items():
         with pytest.raises(InputError, match=match):
             call()
-    spheres = SphereLayers(np.full((4, 2), EMPTY, np.int32), np.zeros((0, 1, 4), np.float32))
-    with pytest.raises(InputError, match="background spheres"):
-        views.render(replace(grid, background=spheres), camera())
+
+
+def test_spheres_without_texels_change_nothing() -> None:
+    grid, spheres = some_grid(), SphereLayers(np.full((4, 2), EMPTY, np.int32), np.zeros((0, 1, 4), np.float32))
+    seen = views.render(replace(grid, background=spheres), camera())
+    np.testing.assert_array_equal(seen.color, views.render(grid, camera()).color)
 
 
 def test_pictures_need_no_torch(tmp_path) -> None:

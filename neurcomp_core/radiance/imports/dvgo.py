@@ -47,7 +47,7 @@ class DvgoModel:
         How many k there are.
     direct : bool
     mask : ndarray ``(z, y, x)`` bool, optional
-        Known free space is False; its own resolution, over the same box.
+        Points whose nearest sample is False are known free space; its own resolution, over the same box.
     """
 
     density: np.ndarray
@@ -77,22 +77,41 @@ class DvgoModel:
 
     def sample(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Activated density ``(n,)`` per world length, and features ``(n, channels)``, at ``(n, 3)``; float64."""
-        inside = ((points >= self.box[0]) & (points <= self.box[1])).all(1)
-        top = np.array(self.density.shape[::-1]) - 1
+        return self.sigma(points), self._interpolated(points, self.features)
+
+    def sigma(self, points: np.ndarray) -> np.ndarray:
+        """Activated density ``(n,)`` float64 per world length at points ``(n, 3)``; zero in known free space."""
+        raw = self._interpolated(points, self.density[..., None])[:, 0]
+        return self._occupied(points) * np.logaddexp(0, raw + self.shift) / self.unit
+
+    def _interpolated(self, points: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        """Trilinear values ``(n, channels)`` float64 of a grid ``(z, y, x, channels)``; zero outside the box."""
+        top = np.array(grid.shape[2::-1]) - 1
         at = np.clip((points - self.box[0]) / (self.box[1] - self.box[0]) * top, 0, top)
         low = np.minimum(at.astype(np.int64), top - 1)
         share = at - low
-        density, features = np.zeros(len(points)), np.zeros((len(points), self.features.shape[3]))
+        out = np.zeros((len(points), grid.shape[3]))
         for corner in np.ndindex(2, 2, 2):
-            weight = np.prod(np.where(corner, share, 1 - share), axis=1)
             x, y, z = (low + corner).T
-            density += weight * self.density[z, y, x]
-            features += weight[:, None] * self.features[z, y, x]
-        return inside * np.logaddexp(0, density + self.shift) / self.unit, inside[:, None] * features
+            out += np.prod(np.where(corner, share, 1 - share), axis=1)[:, None] * grid[z, y, x]
+        return self._inside(points)[:, None] * out
+
+    def _inside(self, points: np.ndarray) -> np.ndarray:
+        return ((points >= self.box[0]) & (points <= self.box[1])).all(1)
+
+    def _occupied(self, points: np.ndarray) -> np.ndarray:
+        """Whether points are inside and the nearest sample of the mask does not say that they are in free space."""
+        inside = self._inside(points)
+        if self.mask is None or min(self.mask.shape) < 2:
+            return inside
+        top = np.array(self.mask.shape[::-1]) - 1
+        at = (points - self.box[0]) / (self.box[1] - self.box[0]) * top
+        x, y, z = np.clip(at + 0.5, 0, top).astype(np.int64).T
+        return inside & self.mask[z, y, x]
 
     def colors(self, points: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """RGB ``(n, 3)`` float64 at points seen along unit directions ``(n, 3)``."""
-        features = self.sample(points)[1]
+        features = self._interpolated(points, self.features)
         if not self.layers:
             return _sigmoid(features)
         waves = (directions[:, :, None] * 2.0 ** np.arange(self.frequencies)).reshape(len(points), -1)

@@ -81,6 +81,12 @@ class NerfMlp:
                 raise InputError("the inputs are no positional encoding of three coordinates")
 
     @property
+    def layers(self) -> tuple[Dense, ...]:
+        """All layers, in the order of evaluation."""
+        feature = () if self.feature is None else (self.feature,)
+        return (*self.trunk, self.sigma, *feature, *self.views, self.rgb)
+
+    @property
     def position_frequencies(self) -> float:
         """L of the encoding ``(x, sin(2^0 x), cos(2^0 x), ..., cos(2^(L-1) x))``; positions are in world units."""
         return (self.trunk[0].weight.shape[1] - 3) / 6

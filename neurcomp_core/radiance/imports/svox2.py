@@ -98,7 +98,12 @@ def _grid(
     layers = None
     if background is not None:
         map_links = np.where(background[0] < 0, EMPTY, background[0]).astype(np.int32)
-        layers = SphereLayers(map_links, background[1].astype(np.float32))
+        # Colours of the spheres are coefficients of the constant function, too.
+        constant = float(spherical_harmonics.basis(np.array([[0.0, 0.0, 1.0]]), 0)[0, 0])
+        data = background[1].astype(np.float32)
+        if data.shape[2] == 4:
+            data *= np.array([constant, constant, constant, 1], np.float32)
+        layers = SphereLayers(map_links, data)
     return SparseGrid(numbered, density[rows, 0].astype(np.float32), colors, box, layers)
 
 

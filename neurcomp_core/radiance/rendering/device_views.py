@@ -16,6 +16,7 @@ from neurcomp_core.radiance.rendering.frames import GridFrame, Rays
 from neurcomp_core.radiance.rendering.march import Integrals, MarchOptions
 from neurcomp_core.radiance.rendering.occupancy import Occupancy
 from neurcomp_core.radiance.rendering.samples import batches, sample_counts
+from neurcomp_core.radiance.rendering.spheres import Backdrop
 from neurcomp_core.radiance.rendering.views import MEMORY, Background, View, assembled
 
 # Look-ups and temporary arrays of sampling, evaluation and compositing.
@@ -53,7 +54,7 @@ class TensorField(Protocol):
 class GridTensors:
     """A sparse grid as tensors; degree 0 to 2.
 
-    links ``(z, y, x)`` int32, density ``(rows,)``, sh ``(rows, 3, functions)``.
+    links ``(z, y, x)`` int32, density ``(rows,)``, sh ``(rows, 3, functions)``. Background spheres stay on the CPU.
     """
 
     links: torch.Tensor
@@ -61,11 +62,14 @@ class GridTensors:
     sh: torch.Tensor
     frame: GridFrame
     occupancy: Occupancy
+    backdrop: Backdrop | None = None
 
     @classmethod
     def of(cls, grid: SparseGrid, device: torch.device | str, dtype: torch.dtype = torch.float32) -> GridTensors:
         density, sh = (torch.tensor(a, dtype=dtype, device=device) for a in (grid.density, grid.sh))
-        return cls(torch.tensor(grid.links, device=device), density, sh, GridFrame.of(grid), Occupancy.of(grid))
+        backdrop = None if grid.background is None else Backdrop.of(grid)
+        links = torch.tensor(grid.links, device=device)
+        return cls(links, density, sh, GridFrame.of(grid), Occupancy.of(grid), backdrop)
 
     @property
     def voxel(self) -> np.ndarray:
@@ -119,4 +123,5 @@ def render_rays_on(
     # Steps in free space are dropped only after they were made.
     counts = sample_counts(rays, field.voxel, Occupancy.full(occupancy.frame), options)
     cuts = batches(counts + 1, memory // _PER_SAMPLE)
-    return assembled(rays, cuts, integrate, background, False, progress or Progress())
+    backdrop = field.backdrop if isinstance(field, GridTensors) else None
+    return assembled(rays, cuts, integrate, background, False, progress or Progress(), backdrop)

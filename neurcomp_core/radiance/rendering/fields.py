@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from neurcomp_core.radiance.imports.dvgo import DvgoModel
-from neurcomp_core.radiance.rendering.frames import GridFrame
+from neurcomp_core.radiance.rendering.dvgo_march import THRESHOLD
+from neurcomp_core.radiance.rendering.dvgo_render import DvgoRenderer
+from neurcomp_core.radiance.rendering.frames import GridFrame, Rays
+from neurcomp_core.radiance.rendering.march import Integrals, MarchOptions
 from neurcomp_core.radiance.rendering.occupancy import Occupancy
 from neurcomp_core.radiance.scenes import Scene
 
@@ -40,6 +43,20 @@ class PointField(Protocol):
         ...
 
 
+@runtime_checkable
+class RayField(Protocol):
+    """What samples its rays itself."""
+
+    @property
+    def ray_nbytes(self) -> int:
+        """About how many bytes of temporary arrays a ray takes."""
+        ...
+
+    def integrate(self, rays: Rays, options: MarchOptions, normals: bool = False) -> Integrals:
+        """What rays meet."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class SceneField:
     """An analytic scene, marched in steps of a voxel of edge `size`."""
@@ -68,9 +85,14 @@ class SceneField:
 
 @dataclass(frozen=True, eq=False)
 class DvgoField:
-    """A DVGO model, free space by its mask."""
+    """A DVGO model, free space by its mask.
+
+    `views` renders it by `renderer`, not by its values at points: samples whose opacity in a step, or whose rendering
+    weight, is not above `threshold` are left out.
+    """
 
     model: DvgoModel
+    threshold: float = THRESHOLD
 
     @property
     def box(self) -> np.ndarray:
@@ -89,8 +111,12 @@ class DvgoField:
         a, b, c = self.model.mask.shape
         return Occupancy.of(self.model.mask, GridFrame((a, b, c), self.box, centered=False))
 
+    def renderer(self, options: MarchOptions | None = None) -> DvgoRenderer:
+        """The model with its geometry, to be rendered at once."""
+        return DvgoRenderer.of(self.model, options, self.threshold)
+
     def density(self, points: np.ndarray) -> np.ndarray:
-        return self.model.sample(points)[0]
+        return self.model.sigma(points)
 
     def colors(self, points: np.ndarray, directions: np.ndarray) -> np.ndarray:
         return self.model.colors(points, directions)

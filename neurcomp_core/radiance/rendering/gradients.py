@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurcomp_core.errors import InputError
-from neurcomp_core.radiance.rendering.ranges import thread_count
+from neurcomp_core.radiance.rendering.ranges import over_ranges, thread_count
 
 
 class Gradients:
@@ -54,15 +54,15 @@ class Gradients:
 
     def gather(self) -> None:
         """Add all threads' slots to the first and clear them."""
-        for part in range(1, self.slots):
-            density, sh, touched = self.slot(part)
-            met = np.flatnonzero(touched)
-            self.density[met] += density[met]
-            self.sh[met] += sh[met]
-            self.touched[met] = True
-            density[met], sh[met], touched[met] = 0, 0, False
+        if self.slots > 1:
+            from neurcomp_core.radiance.rendering import gradient_kernels
+
+            given = self._density, self._sh, self._touched
+            over_ranges(len(self.density), lambda _, a, b: gradient_kernels.gather(a, b, *given), self.slots)
 
     def clear(self) -> None:
         """Back to zero."""
-        met = np.flatnonzero(self.touched)
-        self.density[met], self.sh[met], self.touched[met] = 0, 0, False
+        from neurcomp_core.radiance.rendering import gradient_kernels
+
+        given = self.slot(0)
+        over_ranges(len(self.density), lambda _, a, b: gradient_kernels.clear(a, b, *given), self.slots)

@@ -106,7 +106,8 @@ class March:
         return cls(grid.links, GridFrame.of(grid), None, options or MarchOptions())
 
     @cached_property
-    def _geometry(self) -> tuple:
+    def arguments(self) -> tuple:
+        """What kernels take of it: links, box, scale, offset, and the occupancy's distance and block."""
         assert self.occupancy is not None
         frame = self.frame
         return self.links, frame.box, frame.scale, frame.offset, self.occupancy.distance, self.occupancy.block
@@ -120,7 +121,8 @@ class March:
         if rows < self._rows:
             raise InputError(f"links lead to {self._rows} rows, but {rows} are given; make a March of the new links")
 
-    def _values(self, density: np.ndarray, sh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def checked(self, density: np.ndarray, sh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows as kernels take them, ``(rows,)`` and ``(rows, 3 functions)``; InputError if they do not fit."""
         rows = len(density)
         if density.ndim != 1 or sh.ndim != 3 or sh.shape[:2] != (rows, 3):
             raise InputError(
@@ -158,7 +160,7 @@ class March:
         InputError
             If shapes or types disagree.
         """
-        density, sh = self._values(density, sh)
+        density, sh = self.checked(density, sh)
         n = len(rays)
         out = Integrals(
             np.zeros((n, 3)), np.zeros(n), np.zeros(n), np.zeros(n if penalty else 0),
@@ -170,7 +172,7 @@ class March:
 
         options = ray_fractions(fractions, n), float(self.options.step), float(self.options.stop)
         results = out.color, out.opacity, out.depth, out.penalty, out.normal, out.stops
-        given = (*_rays(rays, sh), *options, *self._geometry, density, sh, *results)
+        given = (*ray_arguments(rays, sh), *options, *self.arguments, density, sh, *results)
 
         def work(part: int, first: int, last: int) -> None:
             march_kernels.forward(first, last, *given)
@@ -205,7 +207,7 @@ class March:
             Derivatives of the loss with respect to the integrals. Over a background b, a loss on
             ``color + (1 - opacity) b`` has ``-(its derivative) . b`` with respect to opacity.
         """
-        density, sh = self._values(density, sh)
+        density, sh = self.checked(density, sh)
         n = len(rays)
         if integrals.opacity.shape != (n,):
             raise InputError(f"integrals of {len(integrals.opacity)} rays, but {n} rays are given")
@@ -220,7 +222,7 @@ class March:
         ]
         options = ray_fractions(fractions, n), float(self.options.step)
         seen = integrals.color, integrals.opacity, integrals.depth, integrals.stops
-        given = (*_rays(rays, sh), *options, *self._geometry, density, sh, *seen, *upstream)
+        given = (*ray_arguments(rays, sh), *options, *self.arguments, density, sh, *seen, *upstream)
 
         def work(part: int, first: int, last: int) -> None:
             march_kernels.backward(first, last, *[*given, *into.slot(part)])
@@ -262,7 +264,7 @@ class March:
         parts = thread_count()
         slots = [(most, total)] + [(np.zeros(rows), np.zeros(rows)) for _ in range(parts - 1)]
         bounds = rays.origins, rays.directions, rays.near, rays.far, ray_fractions(None, len(rays))
-        given = (*bounds, float(self.options.step), float(self.options.stop), *self._geometry, density)
+        given = (*bounds, float(self.options.step), float(self.options.stop), *self.arguments, density)
 
         def work(part: int, first: int, last: int) -> None:
             march_kernels.importance(first, last, *[*given, *slots[part]])
@@ -274,7 +276,8 @@ class March:
         return most, total
 
 
-def _rays(rays: Rays, sh: np.ndarray) -> tuple:
+def ray_arguments(rays: Rays, sh: np.ndarray) -> tuple:
+    """What kernels take of rays: origins, directions, basis functions, near, far."""
     degree = spherical_harmonics.degree_of(sh.shape[1] // 3)
     assert rays.views is not None
     return rays.origins, rays.directions, spherical_harmonics.basis(rays.views, degree), rays.near, rays.far

@@ -21,7 +21,7 @@ from neurcomp_core.radiance.rendering.ray_kernels import MATH, cell, corners, em
 
 
 @njit(cache=True, nogil=True, fastmath=MATH)
-def _setup(o, d, near, far, step, box, scale, offset, line):
+def set_up(o, d, near, far, step, box, scale, offset, line):
     """Fill `line`: t at which the ray enters and leaves, step in t, its length, position and speed in voxels.
 
     The number of steps.
@@ -39,7 +39,7 @@ def _setup(o, d, near, far, step, box, scale, offset, line):
 
 
 @njit(cache=True, nogil=True, fastmath=MATH)
-def _density(rows, weights, density):
+def density_at(rows, weights, density):
     total = 0.0
     for q in range(8):
         total += weights[q] * density[rows[q]]
@@ -47,7 +47,7 @@ def _density(rows, weights, density):
 
 
 @njit(cache=True, nogil=True, fastmath=MATH)
-def _color(rows, weights, basis, sh, mixed, rgb):
+def color_at(rows, weights, basis, sh, mixed, rgb):
     """Colour before clipping; `mixed` is room for the interpolated coefficients."""
     r0, r1, r2, r3, r4, r5, r6, r7 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7]
     kind = mixed.dtype.type
@@ -103,7 +103,7 @@ def forward(
     mixed = np.empty(sh.shape[1], sh.dtype)
     shape = links.shape
     for r in range(first, last):
-        count = _setup(origins[r], directions[r], near[r], far[r], step, box, scale, offset, line)
+        count = set_up(origins[r], directions[r], near[r], far[r], step, box, scale, offset, line)
         begin, end, dt, length = line[0], line[1], line[2], line[3]
         gx, gy, gz = line[7], line[8], line[9]
         through, far_sum, thin = 1.0, 0.0, 0.0
@@ -121,11 +121,11 @@ def forward(
             n += 1
             if not corners(x, y, z, links, rows, weights):
                 continue
-            sigma = _density(rows, weights, density)
+            sigma = density_at(rows, weights, density)
             if sigma <= 0.0:
                 continue
             weight = -through * math.expm1(-sigma * size * length)
-            _color(rows, weights, basis[r], sh, mixed, rgb)
+            color_at(rows, weights, basis[r], sh, mixed, rgb)
             red += weight * max(rgb[0], 0.0)
             green += weight * max(rgb[1], 0.0)
             blue += weight * max(rgb[2], 0.0)
@@ -162,7 +162,7 @@ def backward(
     count_basis = basis.shape[1]
     shape = links.shape
     for r in range(first, last):
-        _setup(origins[r], directions[r], near[r], far[r], step, box, scale, offset, line)
+        set_up(origins[r], directions[r], near[r], far[r], step, box, scale, offset, line)
         begin, end, dt, length = line[0], line[1], line[2], line[3]
         gx, gy, gz = line[7], line[8], line[9]
         rest = g_opacity[r] * opacity[r] + g_depth[r] * depth[r]
@@ -182,11 +182,11 @@ def backward(
             n += 1
             if not corners(x, y, z, links, rows, weights):
                 continue
-            sigma = _density(rows, weights, density)
+            sigma = density_at(rows, weights, density)
             if sigma <= 0.0:
                 continue
             weight = -through * math.expm1(-sigma * size * length)
-            _color(rows, weights, basis[r], sh, mixed, rgb)
+            color_at(rows, weights, basis[r], sh, mixed, rgb)
             seen = g_opacity[r] + g_depth[r] * t
             for i in range(3):
                 lit = rgb[i] > 0.0
@@ -220,7 +220,7 @@ def importance(
     line = np.empty(10)
     shape = links.shape
     for r in range(first, last):
-        count = _setup(origins[r], directions[r], near[r], far[r], step, box, scale, offset, line)
+        count = set_up(origins[r], directions[r], near[r], far[r], step, box, scale, offset, line)
         begin, end, dt, length = line[0], line[1], line[2], line[3]
         gx, gy, gz = line[7], line[8], line[9]
         through = 1.0
@@ -237,7 +237,7 @@ def importance(
             n += 1
             if not corners(x, y, z, links, rows, weights):
                 continue
-            sigma = _density(rows, weights, density)
+            sigma = density_at(rows, weights, density)
             if sigma <= 0.0:
                 continue
             weight = -through * math.expm1(-sigma * size * length)

@@ -58,7 +58,7 @@ class Occupancy:
             distance[cells & (distance == _FARTHEST)] = far
             if cells.all() or not cells.any():
                 break
-            cells = _grown(cells)
+            cells = dilated(cells)
         return cls(distance, frame, block)
 
     @classmethod
@@ -79,12 +79,12 @@ def _blocks(mask: np.ndarray, axis: int, block: int) -> np.ndarray:
     return np.moveaxis(out, 0, axis)
 
 
-def _grown(cells: np.ndarray) -> np.ndarray:
-    """Occupied cells and all that touch them, by face, edge or corner."""
+def dilated(cells: np.ndarray) -> np.ndarray:
+    """Occupied cells ``(z, y, x)`` bool and all that touch them, by face, edge or corner."""
     for axis in range(3):
         cells = np.moveaxis(cells, axis, 0)
         more = cells.copy()
         more[1:] |= cells[:-1]
         more[:-1] |= cells[1:]
         cells = np.moveaxis(more, 0, axis)
-    return cells
+    return np.ascontiguousarray(cells)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurcomp_core.errors import InputError
 from neurcomp_core.progress import Progress
 from neurcomp_core.radiance import cameras
 from neurcomp_core.radiance.cameras import Camera
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.grids import SparseGrid
-from neurcomp_core.radiance.rendering.fields import PointField
+from neurcomp_core.radiance.rendering.fields import DvgoField, PointField, RayField
 from neurcomp_core.radiance.rendering.frames import Rays
 from neurcomp_core.radiance.rendering.march import Integrals, March, MarchOptions
 from neurcomp_core.radiance.rendering.ranges import over_ranges
 from neurcomp_core.radiance.rendering.samples import Samples, batches, sample_counts, sample_rays
+from neurcomp_core.radiance.rendering.spheres import Backdrop
 
 #: A colour, or colours ``(n, 3)`` as a function of unit viewing directions ``(n, 3)``.
 Background = Sequence[float] | np.ndarray | Callable[[np.ndarray], np.ndarray]
@@ -31,6 +31,8 @@ _PER_SAMPLE, _PER_RAY = 256, 512
 @dataclass(frozen=True, eq=False)
 class View:
     """What a camera sees.
+
+    A grid's background spheres are in its colour alone: to opacity, depth and normals they are background.
 
     Attributes
     ----------
@@ -52,7 +54,7 @@ class View:
 
 
 def render(
-    field: SparseGrid | PointField,
+    field: SparseGrid | PointField | RayField,
     camera: Camera,
     background: Background = (1.0, 1.0, 1.0),
     *,
@@ -67,8 +69,8 @@ def render(
 
     Parameters
     ----------
-    field : SparseGrid or PointField
-        A sparse grid goes through the fused kernels.
+    field : SparseGrid, PointField or RayField
+        A sparse grid goes through the fused kernels; a `RayField` samples its rays itself.
     camera : Camera
     background : colour or callable
         RGB, or a function from unit directions ``(n, 3)`` to colours ``(n, 3)``.
@@ -89,7 +91,7 @@ def render(
 
 
 def render_view(
-    field: SparseGrid | PointField,
+    field: SparseGrid | PointField | RayField,
     data: PosedImages,
     view: int,
     *,
@@ -116,7 +118,7 @@ def view_rays(data: PosedImages, view: int, pixels: np.ndarray | None = None) ->
 
 
 def render_rays(
-    field: SparseGrid | PointField,
+    field: SparseGrid | PointField | RayField,
     rays: Rays,
     background: Background = (1.0, 1.0, 1.0),
     *,
@@ -125,25 +127,27 @@ def render_rays(
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> View:
-    """What rays see; arrays of the view have one axis of rays instead of height and width. See `render`.
-
-    Raises
-    ------
-    InputError
-        If the grid has background spheres, which are not rendered.
-    """
-    options, progress = options or MarchOptions(), progress or Progress()
+    """What rays see; arrays of the view have one axis of rays instead of height and width. See `render`."""
+    options, progress, backdrop = options or MarchOptions(), progress or Progress(), None
     if isinstance(field, SparseGrid):
-        if field.background is not None:
-            raise InputError(
-                "this grid has background spheres, which cannot be rendered; render it without: "
-                "dataclasses.replace(grid, background=None)"
-            )
+        backdrop = None if field.background is None else Backdrop.of(field, options)
         geometry = March.of(field, options)
         cuts = [(a, min(len(rays), a + memory // _PER_RAY)) for a in range(0, len(rays), max(1, memory // _PER_RAY))]
 
         def integrate(part: Rays) -> Integrals:
             return geometry.forward(field.density, field.sh, part, normals=normals)
+    elif isinstance(field, DvgoField):
+        renderer = field.renderer(options)
+        cuts = renderer.cuts(len(rays), memory)
+
+        def integrate(part: Rays) -> Integrals:
+            return renderer.integrals(part, normals)
+    elif isinstance(field, RayField):
+        several = max(1, memory // field.ray_nbytes)
+        cuts = [(a, min(len(rays), a + several)) for a in range(0, len(rays), several)]
+
+        def integrate(part: Rays) -> Integrals:
+            return field.integrate(part, options, normals)
     else:
         occupancy = field.occupancy
         cuts = batches(sample_counts(rays, field.voxel, occupancy, options) + 1, memory // _PER_SAMPLE)
@@ -151,7 +155,7 @@ def render_rays(
         def integrate(part: Rays) -> Integrals:
             return _integrate(field, part, sample_rays(part, field.voxel, occupancy, options), options.stop, normals)
 
-    return assembled(rays, cuts, integrate, background, normals, progress)
+    return assembled(rays, cuts, integrate, background, normals, progress, backdrop)
 
 
 def assembled(
@@ -161,8 +165,9 @@ def assembled(
     background: Background,
     normals: bool,
     progress: Progress,
+    backdrop: Backdrop | None = None,
 ) -> View:
-    """What rays see, range by range of `cuts`, from what `integrate` gives for each."""
+    """What rays see, range by range of `cuts`, from what `integrate` gives for each; `backdrop` before `background`."""
     n = len(rays)
     out = View(
         np.empty((n, 3), np.float32), np.empty(n, np.float32), np.empty(n, np.float32),
@@ -171,17 +176,17 @@ def assembled(
     for first, last in cuts:
         progress.update(first / n, "rendering")
         part = rays.part(first, last)
-        _fill(out, slice(first, last), integrate(part), part, background)
+        behind = background(part.views) if callable(background) else np.asarray(background, np.float64)  # pyright: ignore
+        _fill(out, slice(first, last), integrate(part), behind if backdrop is None else backdrop.colors(part, behind))
     progress.update(1.0, "rendered")
     return out
 
 
-def _fill(out: View, at: slice, found: Integrals, rays: Rays, background: Background) -> None:
-    behind = background(rays.views) if callable(background) else np.asarray(background, np.float64)  # pyright: ignore
+def _fill(out: View, at: slice, found: Integrals, behind: np.ndarray) -> None:
     seen = found.opacity >= 1e-3
     out.color[at] = found.color + (1 - found.opacity[:, None]) * behind
     out.opacity[at] = found.opacity
-    out.depth[at] = np.divide(found.depth, found.opacity, out=np.full(len(rays), np.nan), where=seen)
+    out.depth[at] = np.divide(found.depth, found.opacity, out=np.full(len(seen), np.nan), where=seen)
     if out.normal is not None:
         length = np.linalg.norm(found.normal, axis=1, keepdims=True)
         where = seen[:, None] & (length > 1e-6)
