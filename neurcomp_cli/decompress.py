@@ -18,6 +18,7 @@ from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field, RectilinearGrid
 from neurcomp_core.files import atomic_path
+from neurcomp_core.init_file import Init
 from neurcomp_core.metrics import set_box
 from neurcomp_core.pipeline import decode_array, decode_blocks
 from neurcomp_core.steps import Steps
@@ -58,6 +59,7 @@ def decompress(
         list[float] | None,
         typer.Option("--time", metavar="T", help="Only the time step nearest to T; repeatable."),
     ] = None,
+    init: options.Start = None,
     threads: options.Threads = None,
     device: options.Device = "auto",
     force: options.Force = False,
@@ -67,16 +69,20 @@ def decompress(
     """Decompress a .nvc or .tthresh file, wholly or a part of it, into a file of another format.
 
     The result is a .vti by default, a .vtr where the grid is rectilinear and a .pvd where there are several times.
-    Decoding needs the file alone, and neither torch nor a GPU.
+    Decoding needs the file alone, and neither torch nor a GPU; only what was compressed with --delta-init needs its
+    start.
     """
     start = time.perf_counter()
     file = open_compressed(source)
+    if not len(file) and file.header.radiance:
+        raise InputError(f"'{source}' holds a radiance field and no arrays; use: neurcomp radiance export {source}")
     indices = _chosen(file, arrays, times)
     target = options.path_for(source, out, _suffix(file, indices))
     check_writable(target, force)
     fields: list[Field] = []
+    begun = None if init is None else Init.read(init)
     with working(f"decompressing {source.name}", quiet=quiet) as progress:
-        context = Context(device, threads or usable_cpus(), progress=progress)
+        context = Context(device, threads or usable_cpus(), progress=progress, init=begun)
         if target.suffix.lower() == ".npy" and region is None and level == 0 and file.spec(indices[0]).nbytes > _LARGE:
             fields.append(_written(file, indices, target, context))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,9 @@ from neurcomp_cli import options, report
 from neurcomp_cli.volumes import Reading, is_compressed, load, open_compressed
 from neurcomp_core import metrics
 from neurcomp_core.codec import Encoded, codec_by_id, unpack_tried
-from neurcomp_core.container import VERSION, Container
+from neurcomp_core.container import SCENES, Container
 from neurcomp_core.field import Field
+from neurcomp_core.radiance.codec import radiance_codec_by_id
 
 _EXAMPLES = (
     "neurcomp info flow.nvc",
@@ -96,25 +98,58 @@ def describe(file: Container) -> dict[str, Any]:
                 "voxels": int(np.prod(spec.shape[:3])),
             }
         )
-    raw, voxels = sum(a["raw_bytes"] for a in arrays), sum(a["voxels"] for a in arrays)
+    radiance = [_describe_radiance(file, i) for i in range(len(file.header.radiance))]
+    stored += sum(sum(r["bytes"]["streams"]) + r["bytes"]["checksums"] for r in radiance)
+    raw, voxels = sum(a["raw_bytes"] for a in [*arrays, *radiance]), sum(a["voxels"] for a in arrays)
     return {
         "file": file.name,
-        "format_version": VERSION,
+        "format_version": file.version,
         "file_bytes": file.nbytes,
         "header_bytes": file.nbytes - stored,
         "raw_bytes": raw,
         "ratio": metrics.ratio(raw, file.nbytes),
         "bits_per_voxel": metrics.bits_per_voxel(file.nbytes, max(voxels, 1)),
         "arrays": arrays,
+        "radiance": radiance,
+    }
+
+
+def _describe_radiance(file: Container, index: int) -> dict[str, Any]:
+    """What a ``.nvc`` says about one of its radiance fields."""
+    record, sections = file.header.radiance[index], tuple(file.radiance_sections(index))
+    codec = radiance_codec_by_id(record.codec)
+    encoded = Encoded(record.params, sections)
+    parameters = codec.describe(encoded)
+    parameters.pop("sections", None)
+    return {
+        "name": record.name,
+        "codec": codec.name,
+        "parameters": parameters,
+        "scene": SCENES[record.scene],
+        "near": record.near,
+        "far": record.far if math.isfinite(record.far) else None,
+        "background": list(record.background) * (3 if len(record.background) == 1 else 1),
+        "raw_bytes": record.raw_bytes,
+        "psnr": record.psnr,
+        "bytes": {
+            "parameters": len(record.params),
+            "streams": [len(s) for s in sections],
+            "parts": codec.parts(encoded),
+            "checksums": _CHECK * len(sections),
+        },
     }
 
 
 def _show_compressed(found: dict[str, Any]) -> None:
+    per_voxel = f", {report.number(found['bits_per_voxel'])} bits/voxel" if found["arrays"] else ""
     report.line(
         f"{found['file']}: format {found['format_version']}, {report.whole(found['file_bytes'])} bytes for "
-        f"{report.whole(found['raw_bytes'])}, ratio {report.number(found['ratio'])}, "
-        f"{report.number(found['bits_per_voxel'])} bits/voxel"
+        f"{report.whole(found['raw_bytes'])}, ratio {report.number(found['ratio'])}{per_voxel}"
     )
+    if found["radiance"]:
+        _show_radiance(found["radiance"], found["header_bytes"])
+    if not found["arrays"]:
+        return
     for text in dict.fromkeys(a["grid_text"] for a in found["arrays"]):
         report.line(text)
     rows = []
@@ -139,6 +174,24 @@ def _show_compressed(found: dict[str, Any]) -> None:
         f"Bytes: streams, no-data samples, {checks} for their checksums, {found['header_bytes']} for the header, "
         f"codec parameters ({params}) and its checksum included. Errors as measured when the file was written; "
         f"{report.PSNR}."
+    )
+
+
+def _show_radiance(fields: list[dict[str, Any]], header: int) -> None:
+    rows = []
+    for f in fields:
+        bounds = f"{f['near']:g} - {'∞' if f['far'] is None else format(f['far'], 'g')}"
+        psnr = "" if f["psnr"] is None else report.decibels(f["psnr"])
+        behind = ", ".join(f"{c:g}" for c in f["background"])
+        rows.append((f["name"], f["codec"], f["scene"], bounds, behind, report.whole(sum(f["bytes"]["streams"])), psnr))
+    report.table(("radiance field", "codec", "scene", "near - far", "background", "streams", "PSNR dB"), rows, left=3)
+    for f in fields:
+        texts = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in f["parameters"].items())
+        report.line(f"{f['name']}: {f['codec']}, {', '.join(texts)}")
+        report.line(f"{f['name']}: {', '.join(f'{k} {report.whole(n)}' for k, n in f['bytes']['parts'].items())} bytes")
+    report.note(
+        f"Bytes: streams, {sum(f['bytes']['checksums'] for f in fields)} for their checksums, {header} for the header. "
+        "PSNR is the mean over unseen views, of colours from 0 to 1, measured on the decoded field."
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,13 @@ from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import Field, Region, full_region
 from neurcomp_core.metrics import Measuring, Quality, box_of
 from neurcomp_core.progress import Progress
+from neurcomp_core.regions import Importance
 from neurcomp_core.target import Target
+
+if TYPE_CHECKING:
+    from neurcomp_core.init_file import Init
+
+T = TypeVar("T")
 
 
 def usable_cpus() -> int:
@@ -143,6 +149,10 @@ class Context:
         predicted from; to decode, what is decoded of it.
     checkpoint : Path, optional
         File that trainings are kept in while they run, and gone on with from; see `fit.checkpoint`.
+    importance : Importance, optional
+        Where errors matter more, to codecs that are `weighted`.
+    init : Init, optional
+        Where trainings of `hashgrid` start; to decode, what streams of differences need, which name it.
     """
 
     device: str = "auto"
@@ -151,6 +161,8 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     previous: tuple[np.ndarray, ...] = field(default=(), repr=False, compare=False)
     checkpoint: Path | None = None
+    importance: Importance | None = None
+    init: Init | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -176,6 +188,8 @@ class Codec(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Whether a coarser level is samples of the finest one, not a smoothed preview of it.
     exact_levels: ClassVar[bool] = True
+    #: Whether it heeds `Context.importance`; it is not given any otherwise.
+    weighted: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, field: Field, target: Target, context: Context) -> Encoded:
@@ -248,13 +262,19 @@ class Codec(ABC):
         InputError
             If the preset or a parameter does not exist.
         """
-        if preset not in (cls.presets or {"balanced": {}}):
-            raise InputError(f"codec {cls.name} has no preset '{preset}'; it has: {', '.join(cls.presets)}")
-        known = {f.name for f in fields(cls)}
-        for name in overrides:
-            if name not in known:
-                raise InputError(f"codec {cls.name} has no parameter '{name}'; it has: {', '.join(sorted(known))}")
-        return cls(**{**cls.presets.get(preset, {}), **overrides})
+        return with_preset(cls, preset, overrides)
+
+
+def with_preset(cls: type[T], preset: str, overrides: Mapping[str, Any]) -> T:
+    """An instance of a codec, of arrays or of radiance fields; see `Codec.from_preset`."""
+    kind: Any = cls
+    if preset not in (kind.presets or {"balanced": {}}):
+        raise InputError(f"codec {kind.name} has no preset '{preset}'; it has: {', '.join(kind.presets)}")
+    known = {f.name for f in fields(kind)}
+    for name in overrides:
+        if name not in known:
+            raise InputError(f"codec {kind.name} has no parameter '{name}'; it has: {', '.join(sorted(known))}")
+    return cls(**{**kind.presets.get(preset, {}), **overrides})
 
 
 def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -290,14 +310,19 @@ def measured(
 
 @cache
 def registry() -> dict[str, type[Codec]]:
-    """All codecs by name; importing one needs none of its optional dependencies."""
+    """All codecs of arrays by name; importing one needs none of its optional dependencies."""
+    return {codec.name: codec for codec in in_codecs(Codec)}
+
+
+def in_codecs(base: type[T]) -> list[type[T]]:
+    """Concrete classes of a kind that the files in ``codecs/`` define."""
     package = importlib.import_module("neurcomp_core.codecs")
-    found: dict[str, type[Codec]] = {}
+    found: dict[type[T], None] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for item in vars(importlib.import_module(f"neurcomp_core.codecs.{module.name}")).values():
-            if isinstance(item, type) and issubclass(item, Codec) and not inspect.isabstract(item):
-                found[item.name] = item
-    return found
+            if isinstance(item, type) and issubclass(item, base) and not inspect.isabstract(item):
+                found[item] = None
+    return list(found)
 
 
 def codec_by_name(name: str) -> type[Codec]:

@@ -6,11 +6,13 @@ section before it is handed out. Sections are read lazily, so that opening a lar
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,8 @@ from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import DTYPES, IDENTITY, Association, Geometry, RectilinearGrid, UniformGrid, samples_of
 
 MAGIC = b"\x8eNVC"
-VERSION = 1
+#: Of files without radiance fields, and of files with them: readers of version 1 would take those for damaged.
+VERSION, RADIANCE_VERSION = 1, 2
 _CHECK = 4  # bytes of a CRC-32
 _ASSOCIATIONS: tuple[Association, ...] = ("point", "cell")
 _MAX_AXIS = 1 << 31
@@ -84,11 +87,55 @@ class ArrayRecord:
 
 
 @dataclass(frozen=True)
+class RadianceRecord:
+    """One radiance field as the header stores it.
+
+    Attributes
+    ----------
+    sections : tuple of int
+        Byte lengths of its sections, in file order.
+    codec : int
+        Registered id of the codec (`radiance.codec.RadianceCodec.id`).
+    params : bytes
+        The codec's own record.
+    scene : int
+        Index into `SCENES`.
+    near, far : float
+        World distances from a camera between which there is anything.
+    background : tuple of float
+        RGB; one value stands for three equal ones.
+    box : tuple of float
+        Low and high corner in x, y, z; empty if the codec's stream has it.
+    psnr : float, optional
+        Mean over unseen views, in dB, measured on the decoded field when the file was written.
+    raw_bytes : int
+        Of the uncompressed field.
+    """
+
+    sections: tuple[int, ...] = ()
+    name: str = "radiance"
+    codec: int = 0
+    params: bytes = b""
+    scene: int = 0
+    near: float = 0.0
+    far: float = float("inf")
+    background: tuple[float, ...] = (1.0,)
+    box: tuple[float, ...] = ()
+    psnr: float | None = None
+    raw_bytes: int = 0
+
+
+#: Kinds of radiance scenes, as `RadianceRecord.scene` numbers them.
+SCENES = ("bounded", "forward-facing", "unbounded")
+
+
+@dataclass(frozen=True)
 class Header:
     """What a file holds."""
 
     geometries: tuple[GeometryRecord, ...] = ()
     arrays: tuple[ArrayRecord, ...] = ()
+    radiance: tuple[RadianceRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,9 +177,10 @@ def _fold(values: tuple) -> tuple:
 
 
 def dumps(header: Header, sections: Sequence[bytes]) -> bytes:
-    """Bytes of a file; `sections` are those of all arrays, in the header's order."""
+    """Bytes of a file; `sections` are those of all arrays, then of all radiance fields, in the header's order."""
     packed = wire.pack(header)
-    head = MAGIC + bytes([VERSION]) + wire.write_varint(len(packed)) + packed
+    version = RADIANCE_VERSION if header.radiance else VERSION
+    head = MAGIC + bytes([version]) + wire.write_varint(len(packed)) + packed
     parts = [head, _crc(head)]
     for section in sections:
         parts += [section, _crc(section)]
@@ -176,6 +224,8 @@ class Container:
             self._check_grid(grid)
         for record in self.header.arrays:
             self._check_array(record)
+        for field in self.header.radiance:
+            self._check_radiance(field)
 
     def __len__(self) -> int:
         return len(self.header.arrays)
@@ -184,6 +234,11 @@ class Container:
     def nbytes(self) -> int:
         """Size of the file."""
         return len(self._view)
+
+    @property
+    def version(self) -> int:
+        """Of the format."""
+        return self._view[len(MAGIC)]
 
     def geometry(self, index: int) -> Geometry:
         """Grid of array `index`.
@@ -216,23 +271,35 @@ class Container:
 
     def sections(self, index: int) -> tuple[bytes, ...]:
         """All sections of array `index`, verified."""
-        return tuple(self.section(index, s) for s in range(len(self.header.arrays[index].sections)))
+        return tuple(self.lazy_sections(index))
 
     def lazy_sections(self, index: int) -> Sequence[bytes]:
         """Sections of array `index`, each read and verified when it is asked for."""
         return _Sections(self, index, range(len(self.header.arrays[index].sections)))
 
-    def section(self, index: int, section: int) -> bytes:
-        """One section of array `index`, verified."""
-        start = self._offsets[index][section]
-        end = start + self.header.arrays[index].sections[section]
+    def radiance_sections(self, index: int) -> Sequence[bytes]:
+        """Sections of radiance field `index`, each read and verified when it is asked for."""
+        number = len(self.header.arrays) + index
+        return _Sections(self, number, range(len(self.header.radiance[index].sections)))
+
+    def section(self, owner: int, section: int) -> bytes:
+        """One section, verified, of an array or, numbered after these, a radiance field."""
+        label, lengths = self._owners[owner]
+        start = self._offsets[owner][section]
+        end = start + lengths[section]
         data = self._view[start:end]
         if self._view[end : end + _CHECK] != _crc(data):
             raise FormatError(
-                f"{self.name}: section {section + 1} of array '{self.header.arrays[index].name}' is damaged "
+                f"{self.name}: section {section + 1} of {label} is damaged "
                 f"(checksum mismatch at bytes {start}-{end}); get the file again"
             )
         return bytes(data)
+
+    @cached_property
+    def _owners(self) -> list[tuple[str, tuple[int, ...]]]:
+        """What has sections, in file order: what to call it, and their lengths."""
+        arrays = [(f"array '{r.name}'", r.sections) for r in self.header.arrays]
+        return arrays + [(f"radiance field '{r.name}'", r.sections) for r in self.header.radiance]
 
     def _read_header(self) -> tuple[Header, int]:
         view = self._view
@@ -240,10 +307,10 @@ class Container:
             raise FormatError(f"{self.name} is not a NeurComp file: it does not start with the .nvc signature")
         if len(view) <= len(MAGIC):
             raise FormatError(f"{self.name} is truncated: it has {len(view)} bytes, less than a header")
-        if view[len(MAGIC)] != VERSION:
+        if view[len(MAGIC)] not in (VERSION, RADIANCE_VERSION):
             raise FormatError(
-                f"{self.name} has format version {view[len(MAGIC)]}, this program reads version {VERSION}; "
-                "update neurcomp to open it"
+                f"{self.name} has format version {view[len(MAGIC)]}, this program reads versions {VERSION} and "
+                f"{RADIANCE_VERSION}; update neurcomp to open it"
             )
         try:
             length, at = wire.read_varint(view, len(MAGIC) + 1)
@@ -260,12 +327,14 @@ class Container:
 
     def _check_layout(self, at: int) -> list[list[int]]:
         offsets = []
-        for record in self.header.arrays:
+        if self.header.radiance and self.version < RADIANCE_VERSION:
+            raise FormatError(f"{self.name}: a file of version {self.version} holds radiance fields; it is damaged")
+        for label, lengths in self._owners:
             starts = []
-            for number, length in enumerate(record.sections, 1):
+            for number, length in enumerate(lengths, 1):
                 if length < 0 or at + length + _CHECK > len(self._view):
                     raise FormatError(
-                        f"{self.name} is truncated in section {number} of array '{record.name}': "
+                        f"{self.name} is truncated in section {number} of {label}: "
                         f"it needs {at + length + _CHECK} bytes, the file has {len(self._view)}"
                     )
                 starts.append(at)
@@ -287,6 +356,21 @@ class Container:
         if not ok:
             raise FormatError(f"{self.name}: the description of array '{record.name}' makes no sense: {record}")
 
+    def _check_radiance(self, record: RadianceRecord) -> None:
+        box = record.box
+        ok = (
+            0 <= record.scene < len(SCENES)
+            and 0 <= record.near < record.far
+            and len(record.background) in (1, 3)
+            and len(record.box) in (0, 6)
+            and all(map(math.isfinite, (*record.background, *record.box)))
+            and record.raw_bytes >= 0
+        )
+        if not ok or any(low >= high for low, high in zip(box[:3], box[3:], strict=True)):
+            raise FormatError(
+                f"{self.name}: the description of radiance field '{record.name}' makes no sense: {record}"
+            )
+
     def _check_grid(self, record: GeometryRecord) -> None:
         sizes_ok = (
             all(0 < n < _MAX_AXIS for n in record.dimensions)
@@ -300,18 +384,18 @@ class Container:
 
 
 class _Sections(Sequence):
-    """See `Container.lazy_sections`."""
+    """See `Container.lazy_sections`; `owner` is `Container.section`'s."""
 
-    def __init__(self, file: Container, index: int, numbers: range) -> None:
-        self._file, self._index, self._numbers = file, index, numbers
+    def __init__(self, file: Container, owner: int, numbers: range) -> None:
+        self._file, self._owner, self._numbers = file, owner, numbers
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, at):
         if isinstance(at, slice):
-            return _Sections(self._file, self._index, self._numbers[at])
-        return self._file.section(self._index, self._numbers[at])
+            return _Sections(self._file, self._owner, self._numbers[at])
+        return self._file.section(self._owner, self._numbers[at])
 
 
 def _unfold(values: tuple) -> tuple:

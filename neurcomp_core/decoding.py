@@ -45,11 +45,14 @@ def decompress(
     FormatError
         If the file is damaged or not one of ours.
     InputError
-        If an array does not exist, the region lies outside, or the result would not fit into memory.
+        If an array does not exist, the region lies outside, or the result would not fit into memory; or if the file
+        holds radiance fields alone.
     """
     file = source if isinstance(source, Container) else Container(source)
     context = context or Context()
     names = [r.name for r in file.header.arrays]
+    if not names and file.header.radiance:
+        raise InputError(f"{file.name} holds a radiance field and no arrays; open it with `neurcomp radiance`")
     for name in arrays or ():
         if name not in names:
             raise InputError(f"{file.name} has no array '{name}'; it has: {', '.join(dict.fromkeys(names))}")

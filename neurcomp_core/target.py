@@ -111,7 +111,16 @@ class Bytes(Target):
         return int(self.value)
 
 
-#: Kinds of target by the names that `parse_targets` takes.
+@dataclass(frozen=True)
+class PsnrLoss(Target):
+    """Of radiance fields only: mean PSNR over images at most `value` dB below that of the uncompressed field."""
+
+    @property
+    def label(self) -> str:
+        return "psnr-loss"
+
+
+#: Kinds of target of arrays by the names that `parse_targets` takes.
 KINDS: dict[str, type[Target]] = {
     "ratio": Ratio,
     "bytes": Bytes,

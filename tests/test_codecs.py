@@ -21,6 +21,7 @@ from neurcomp_core.container import ArraySpec, Container
 from neurcomp_core.errors import NeurCompError, TargetError
 from neurcomp_core.field import Field, RectilinearGrid, UniformGrid, full_region
 from neurcomp_core.pipeline import compress, decompress
+from neurcomp_core.regions import ArrayImportance
 from neurcomp_core.target import Bytes, MaxError, Psnr, Ratio, RelativeError, Target
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,7 +29,13 @@ GOLDEN = Path(__file__).parent / "golden"
 QUICK: dict[str, dict[str, Any]] = {
     "hashgrid": {"steps": 60, "batch": 4096},
     "siren": {"steps": 100, "batch": 1024},
+    "network": {"steps": 60, "batch": 1024},
 }
+#: Activations of the golden networks of each encoding.
+ACTIVATIONS = {
+    "identity": "sine", "frequency": "snake", "triangle": "relu", "oneblob": "relu", "dense": "snake", "hash": "relu",
+    "triplane": "sine", "cp": "snake", "vm": "relu", "spherical": "sine",
+}  # fmt: skip
 #: Codecs that take constant arrays only; the pipeline never hands them others.
 CONSTANT_ONLY = {"constant"}
 #: Targets that a codec rightly refuses, with its reason.
@@ -244,7 +251,10 @@ def test_ids_are_never_shared() -> None:
     ids = [c.id for c in registry().values()]
     assert len(set(ids)) == len(ids)
     # Stored in files for ever.
-    stored = {"constant": 1, "hashgrid": 2, "siren": 4, "tucker": 5, "tthresh": 10, "sperr": 11, "sz3": 12, "zfp": 13}
+    stored = {
+        "constant": 1, "hashgrid": 2, "siren": 4, "tucker": 5, "network": 6, "tthresh": 10, "sperr": 11, "sz3": 12,
+        "zfp": 13,
+    }  # fmt: skip
     assert {name: registry()[name].id for name in stored} == stored
 
 
@@ -279,6 +289,11 @@ def golden_fields() -> dict[str, tuple[list[Field], Target]]:
         "siren": ([Field(network, name="ImageScalars")], Bytes(1000)),
         "siren-vectors": ([Field(vectors, name="v")], Bytes(900)),
         "siren-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Bytes(400)),
+        "network": ([Field(network, name="ImageScalars")], Bytes(1000)),
+        "network-frequency-vectors": ([Field(vectors, name="v")], Bytes(900)),
+        "network-vm-line": ([Field(wave((1, 1, 90)), name="l")], Bytes(500)),
+        **{f"network-{name}": ([Field(wave((9, 10, 7)), name="e")], Bytes(500)) for name in ACTIVATIONS},
+        "network-oneblob-integers": ([Field(wave((9, 10, 7), "uint8"), name="u")], Bytes(500)),
         "tthresh": ([Field(network, name="ImageScalars")], Bytes(1500)),
         "tucker": ([Field(network, name="ImageScalars")], Bytes(900)),
         "tucker-vectors": ([Field(vectors, name="v")], Psnr(40)),
@@ -289,6 +304,7 @@ def golden_fields() -> dict[str, tuple[list[Field], Target]]:
         "wavelet-bound": ([Field(network, name="b")], MaxError(0.01)),
         "wavelet-layers": ([Field(layers, name="t")], Psnr(40)),
         "wavelet-tiles": ([Field(wave((32, 33, 34)), name="s")], Psnr(60)),
+        "wavelet-regions": ([Field(wave((30, 27, 25)), name="r")], Bytes(3000)),
         "sperr": ([Field(network, name="ImageScalars")], Psnr(50)),
         "sz3": ([Field(network, name="ImageScalars")], Psnr(50)),
         "zfp": ([Field(network, name="ImageScalars")], Psnr(50)),
@@ -342,7 +358,15 @@ def make_golden() -> None:
                 if name == "wavelet-tiles"
                 else codec(kind if kind in CODECS else "hashgrid")
             )
-            path.write_bytes(compress(fields, target, maker, CONTEXT).data)
+            if name.startswith("network-"):
+                encoding = name.split("-")[1]
+                maker = replace(maker, encoding=encoding, activation=ACTIVATIONS[encoding])  # type: ignore[call-arg]
+            # Weights of a box, less beside it, none behind.
+            matters = np.ones((30, 27, 25), np.float32)
+            matters[5:20, 4:17, 9:] = 6
+            matters[25:] = 0.1
+            context = replace(CONTEXT, importance=ArrayImportance(matters)) if name == "wavelet-regions" else CONTEXT
+            path.write_bytes(compress(fields, target, maker, context).data)
             values = {str(i): f.values for i, f in enumerate(decompress(path, context=CONTEXT))}
             np.savez_compressed(path.with_suffix(".npz"), **values)  # type: ignore[arg-type]
 

@@ -392,8 +392,8 @@ def test_foreign_files(data: bytes, tmp_path: Path) -> None:
 
 
 def test_version_from_the_future() -> None:
-    with pytest.raises(FormatError, match=r"format version 2, this program reads version 1; update neurcomp"):
-        Container(sealed(wire.pack(Header()), version=2))
+    with pytest.raises(FormatError, match=r"format version 3, this program reads versions 1 and 2; update neurcomp"):
+        Container(sealed(wire.pack(Header()), version=3))
 
 
 def test_codec_from_the_future(hashgrid_file: bytes) -> None:

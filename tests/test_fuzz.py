@@ -20,14 +20,19 @@ import pytest
 from neurcomp_core import container, decoding, pipeline
 from neurcomp_core.axes import AxisRecord
 from neurcomp_core.codec import Codec
+from neurcomp_core.codecs.dvgo import DvgoRecord
 from neurcomp_core.codecs.hashgrid import HashGrid, HashGridRecord
+from neurcomp_core.codecs.nerf import MlpRecord, NerfRecord
+from neurcomp_core.codecs.plenoxels import PlenoxelsRecord
 from neurcomp_core.codecs.siren import Siren, SirenRecord
 from neurcomp_core.codecs.tucker import Tucker
 from neurcomp_core.codecs.wavelet import Wavelet
 from neurcomp_core.coding import wire
-from neurcomp_core.container import ArrayRecord, Container, GeometryRecord, Header
+from neurcomp_core.container import ArrayRecord, Container, GeometryRecord, Header, RadianceRecord
 from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import Field, RectilinearGrid
+from neurcomp_core.radiance import files
+from neurcomp_core.radiance.volume import RadianceVolume
 from neurcomp_core.temporal import PredictedRecord
 from neurcomp_core.tucker.record import TuckerRecord
 from neurcomp_core.wavelet.record import WaveletRecord
@@ -36,6 +41,9 @@ MUTANTS = 1500  # of each of the two kinds
 #: Largest array the process takes for decodable, and what its address space may grow by.
 LARGEST, GROWTH = 4 << 20, 192 << 20
 NUMBERS = (0, 1, -1, 2, 3, 7, 64, 255, 256, 1000, 65535, 1 << 20, 1 << 24, (1 << 31) - 1, 1 << 31, 1 << 40, 1 << 63)
+RECORDS = (
+    HashGridRecord, SirenRecord, TuckerRecord, WaveletRecord, PredictedRecord, PlenoxelsRecord, DvgoRecord, NerfRecord
+)  # fmt: skip
 FLOATS = (0.0, -1.0, 1.0, 1.0000001, 8.0, 1e-30, 1e30, 1e300, float("inf"), float("nan"))
 
 
@@ -84,7 +92,21 @@ def corpus() -> dict[str, bytes]:
             Wavelet(),
         ),
         "corrected": file(Field(holes), MaxError(0.01), Wavelet("wavelet", brick=16)),
+        **radiance(),
     }
+
+
+def radiance() -> dict[str, bytes]:
+    """The same of radiance fields."""
+    import test_radiance_codecs as made
+
+    return {
+        f"{case}-{preset}": files.compress(made.volume(made.models()[case]), made.quick(case.split("-")[0])
+                                           if preset == "balanced" else made.exact(case.split("-")[0])).data
+        for case in ("plenoxels-background", "dvgo", "nerf", "nerf-pruned", "vqrf")
+        for preset in ("balanced", "lossless")
+        if (case, preset) != ("vqrf", "lossless")
+    }  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------- mutations
@@ -130,14 +152,17 @@ def changed(record: Any, rng: random.Random) -> Any:
 def unlikely(value: Any, name: str, rng: random.Random) -> Any:
     if isinstance(value, bytes):
         if name in ("params", "residual") and rng.random() < 0.8:
-            kind = rng.choice((HashGridRecord, SirenRecord, TuckerRecord, WaveletRecord, PredictedRecord))
+            kind = rng.choice(RECORDS)
             try:
                 return wire.pack(changed(wire.unpack(kind, value), rng))
             except FormatError:
                 pass
         return damage(value, b"\0\1\2\3", rng) if value else rng.randbytes(3)
-    if name in ("axes", "arrays", "geometries"):
-        item = {"axes": AxisRecord(line=(0.0, 1.0)), "arrays": ArrayRecord(), "geometries": GeometryRecord((2,))}[name]
+    if name in ("axes", "arrays", "geometries", "radiance", "networks"):
+        item = {
+            "axes": AxisRecord(line=(0.0, 1.0)), "arrays": ArrayRecord(), "geometries": GeometryRecord((2,)),
+            "radiance": RadianceRecord(), "networks": MlpRecord((4,)),
+        }[name]  # fmt: skip
         return (item,) * rng.choice((1, 3))
     if isinstance(value, tuple):
         kind = FLOATS if any(isinstance(v, float) for v in value) or name in ("line", "direction") else NUMBERS
@@ -158,15 +183,17 @@ def sealed(header: Header, streams: list[bytes], rng: random.Random, other: byte
         i = rng.randrange(len(streams))
         streams[i] = damage(streams[i], other, rng)
         at = 0
-        arrays = []
-        for record in header.arrays:
+        owners: list[Any] = []
+        for record in (*header.arrays, *header.radiance):
             lengths = tuple(len(s) for s in streams[at : at + len(record.sections)])
             at += len(lengths)
-            arrays.append(replace(record, sections=lengths))
-        return container.dumps(replace(header, arrays=tuple(arrays)), streams)
+            owners.append(replace(record, sections=lengths))
+        arrays, fields_of = owners[: len(header.arrays)], owners[len(header.arrays) :]
+        return container.dumps(replace(header, arrays=tuple(arrays), radiance=tuple(fields_of)), streams)
     if kind == 1:
         packed = damage(wire.pack(header), other, rng)
-        head = container.MAGIC + bytes([container.VERSION]) + wire.write_varint(len(packed)) + packed
+        version = container.RADIANCE_VERSION if header.radiance else container.VERSION
+        head = container.MAGIC + bytes([version]) + wire.write_varint(len(packed)) + packed
         return head + container._crc(head) + b"".join(s + container._crc(s) for s in streams)
     for _ in range(rng.choice((1, 1, 2, 4))):
         header = changed(header, rng)
@@ -182,35 +209,51 @@ def mutants(files: dict[str, bytes], seed: int) -> Iterator[tuple[bytes, list[st
         yield damage(files[name], files[other], rng), [name, other]
         file = Container(files[name])
         streams = [s for index in range(len(file)) for s in file.sections(index)]
+        streams += [s for index in range(len(file.header.radiance)) for s in file.radiance_sections(index)]
         yield sealed(file.header, streams, rng, files[other]), []
 
 
 # ---------------------------------------------------------------------------------------------------------- the run
 
 
-def same(a: list[Field], b: list[Field]) -> bool:
-    return len(a) == len(b) and all(
-        x.name == y.name and x.geometry == y.geometry and x.time == y.time
+Held = list[Field | RadianceVolume]
+
+
+def same(a: Held, b: Held) -> bool:
+    return len(a) == len(b) and all(map(alike, a, b))
+
+
+def alike(x: Field | RadianceVolume, y: Field | RadianceVolume) -> bool:
+    if isinstance(x, RadianceVolume):
+        return isinstance(y, RadianceVolume) and x.name == y.name and files.same_model(x.model, y.model)
+    return (
+        isinstance(y, Field) and x.name == y.name and x.geometry == y.geometry and x.time == y.time
         and x.values.dtype == y.values.dtype and x.values.tobytes() == y.values.tobytes()
-        for x, y in zip(a, b, strict=True)
     )  # fmt: skip
+
+
+def held(data: bytes) -> Held:
+    """All that is in a file."""
+    file = Container(data)
+    arrays = pipeline.decompress(data) if len(file) or not file.header.radiance else []
+    return [*arrays, *(files.load(file, name=record.name) for record in file.header.radiance)]
 
 
 def attack(folder: Path, seed: int) -> None:
     """Decode all mutants; prints what became of them, exits with a traceback at the first that gets through."""
     import resource
 
-    files = {p.stem: p.read_bytes() for p in folder.iterdir()}
-    right = {name: pipeline.decompress(data) for name, data in files.items()}  # also loads what will be needed
+    given = {p.stem: p.read_bytes() for p in folder.iterdir()}
+    right = {name: held(data) for name, data in given.items()}  # also loads what will be needed
     decoding._machine_memory = lambda: LARGEST
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + GROWTH, resource.RLIM_INFINITY))
     counts = {"refused": 0, "decoded": 0}
-    for number, (data, sources) in enumerate(mutants(files, seed)):
+    for number, (data, sources) in enumerate(mutants(given, seed)):
         (folder / "mutant").write_bytes(data)
         try:
-            decoded = pipeline.decompress(data)
+            decoded = held(data)
         except (FormatError, InputError) as error:
             if "more memory than there is" in str(error):
                 raise SystemExit(f"mutant {number} asked for too much: {error}") from error
@@ -226,7 +269,7 @@ def test_mutated_files_give_our_errors_or_the_right_data(tmp_path: Path) -> None
     for name, data in corpus().items():
         (tmp_path / name).write_bytes(data)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, str(tmp_path), "1"], capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "ignore", __file__, str(tmp_path), "1"], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, f"{done.stdout}{done.stderr[-3000:]}\nthe file is {tmp_path / 'mutant'}"
     refused, decoded = map(int, done.stdout.split())

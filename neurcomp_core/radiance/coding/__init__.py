@@ -1,0 +1,1 @@
+"""Learned entropy coding of what radiance fields are made of: occupancy, voxel attributes, indices, floats."""
