@@ -1,0 +1,1 @@
+"""Compression of voxel radiance fields: prune, share features, fine-tune, quantise, code."""
