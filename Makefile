@@ -4,11 +4,14 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint docs venv clean help
+.PHONY: demo demo-radiance test lint docs venv clean help
 .DEFAULT_GOAL := help
 
 demo: $(STAMP) ## compress, open and compare sample volumes; pictures and numbers go to build/demo
 	@$(BIN)/python -m neurcomp_cli.demo build/demo
+
+demo-radiance: $(STAMP) ## train, compress and draw a radiance field of a made-up scene; build/demo-radiance
+	@$(BIN)/python -m neurcomp_cli.demo_radiance build/demo-radiance
 
 test: $(STAMP) ## install what is missing (ParaView too, where allowed) and run all tests; ARGS="-k name" picks some
 	@.ci/setup paraview
@@ -33,4 +36,4 @@ clean: ## remove build products; .venv stays
 	@find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile

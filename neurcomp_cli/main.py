@@ -19,7 +19,9 @@ from neurcomp_cli import (
     exporting,
     importing,
     info,
+    meta_train,
     paraview,
+    radiance,
     sample,
 )
 
@@ -31,7 +33,11 @@ app = typer.Typer(
     # A traceback is for bugs only (see `console.reporting`); then the plain one is what a report needs.
     pretty_exceptions_enable=False,
 )
-for command in (compress, decompress, info, compare, importing, exporting, bench, sample, codecs, paraview, doctor):
+_COMMANDS = (
+    compress, decompress, info, compare, importing, exporting, meta_train, bench, sample, radiance, codecs, paraview,
+    doctor,
+)  # fmt: skip
+for command in _COMMANDS:
     command.register(app)
 
 

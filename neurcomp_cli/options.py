@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -15,6 +15,7 @@ from neurcomp_core.codec import Codec, registry
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Region
 from neurcomp_core.files import checked_path
+from neurcomp_core.init_file import Init
 from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Bytes, L2Error, MaxError, Psnr, Ratio, RelativeError, Rmse, Target
 
@@ -40,6 +41,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to std
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an output file that exists.")]
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads; all by default.")]
+Start = Annotated[
+    Path | None,
+    typer.Option("--init", metavar="FILE.nvi", help="The start that arrays are stored as differences to, if any."),
+]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto takes CUDA if present.")]
 
 
@@ -116,16 +121,22 @@ def settings_of(codec: type[Codec], texts: list[str] | None) -> dict[str, Any]:
         If a text has no ``=``, names no parameter, or its value is of another type.
     """
     hints = get_type_hints(codec)
-    known = {f.name: hints[f.name] for f in fields(codec)}
+    return settings_in({f.name: hints[f.name] for f in fields(codec)}, f"codec {codec.name}", texts)
+
+
+def settings_in(
+    known: Mapping[str, Any], label: str, texts: Sequence[str] | None, option: str = "--set"
+) -> dict[str, Any]:
+    """`settings_of` any parameters: `known` has their types by name, and errors call their owner `label`."""
     found: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set: expected KEY=VALUE like steps=3000, got '{text}'")
+            raise InputError(f"{option}: expected KEY=VALUE like steps=3000, got '{text}'")
         if name not in known:
             listing = ", ".join(known) or "none at all"
-            raise InputError(f"--set: codec {codec.name} has no parameter '{name}'; it has: {listing}")
-        found[name] = _parse(value, known[name], name)
+            raise InputError(f"{option}: {label} has no parameter '{name}'; it has: {listing}")
+        found[name] = _parse(value, known[name], f"{option} {name}")
     return found
 
 
@@ -176,7 +187,24 @@ def checkpoint_of(codec: type[Codec], path: Path | None) -> Path | None:
     return checked_path(path)
 
 
+def init_of(codec: type[Codec], path: Path | None) -> Init | None:
+    """The start that ``--init`` names, for a codec that trains hash grids.
+
+    Raises
+    ------
+    InputError, FormatError
+        If the codec trains none, or the file cannot be read or is no start.
+    """
+    if path is None:
+        return None
+    if codec.name not in ("hashgrid", "auto"):
+        raise InputError(f"--init: expected --codec hashgrid or auto, got {codec.name}")
+    return Init.read(path)
+
+
 def _parse(text: str, hint: Any, name: str) -> Any:
+    if get_origin(hint) is tuple:
+        return tuple(_parse(part.strip(), get_args(hint)[0], name) for part in text.split(",") if part.strip())
     types = get_args(hint) or (hint,)
     if type(None) in types and text.lower() in ("none", "auto"):
         return None
@@ -191,8 +219,8 @@ def _parse(text: str, hint: Any, name: str) -> Any:
                 continue
             return kind(text)
         except (ValueError, KeyError):
-            raise InputError(f"--set {name}: expected {what}, got '{text}'") from None
-    raise InputError(f"--set {name}: this parameter cannot be set from the command line")
+            raise InputError(f"{name}: expected {what}, got '{text}'") from None
+    raise InputError(f"{name}: this parameter cannot be set from the command line")
 
 
 def region_of(text: str, shape: tuple[int, ...]) -> Region:
