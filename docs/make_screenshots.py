@@ -17,6 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from neurcomp_core.radiance.files import compress
+from neurcomp_core.radiance.scenes import scene
+from neurcomp_core.radiance.volume import RadianceVolume
+
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1400, 1150)
 SETTINGS = f"""[General]
@@ -67,6 +71,35 @@ for shown, text in ((view, "original"), (other, "decoded, 50 : 1")):
 SetActiveSource(compressed)
 RenderAllViews()
 """
+RADIANCE = """
+from paraview.simple import *
+view = GetActiveViewOrCreate("RenderView")
+view.OrientationAxesVisibility = 0
+view.UseColorPaletteForBackground, view.Background = 0, [1, 1, 1]
+field = OpenDataFile("inward.nvc")
+RenameSource("inward.nvc", field)
+field.ViewDirection = [-1.6, 2, -1]
+field.UpdatePipeline()
+field.SMProxy.InvokeCommand("ShowAsVolume")
+view.CameraPosition, view.CameraFocalPoint, view.CameraViewUp = [2.1, -2.6, 1.3], [0, 0, -0.1], [0, 0, 1]
+other = CreateRenderView()
+AssignViewToLayout(other, GetLayout(view), GetLayout(view).SplitVertical(0, 0.5) + 1)
+other.OrientationAxesVisibility = 0
+other.UseColorPaletteForBackground, other.Background = 0, [1, 1, 1]
+SetActiveView(view)
+Render(view)
+render = RadianceRender(registrationName="render", Input=field, ImageSize=[900, 600])
+render.SMProxy.InvokeCommand("CopyCamera")
+SetActiveView(other)
+render.SMProxy.InvokeCommand("ShowPicture")
+for name in ("CameraPosition", "CameraFocalPoint", "CameraViewUp"):
+    setattr(other, name, list(getattr(view, name)))
+for shown, text in ((view, "volume, colours of one direction"), (other, "Radiance Render")):
+    label = Show(Text(registrationName=text, Text=text), shown)
+    label.WindowLocation, label.Color = "Upper Center", [0, 0, 0]
+SetActiveSource(render)
+RenderAllViews()
+"""
 MENU = '<pqevent object="pqClientMainWindow/menubar/menuFilters" command="activate" arguments="Neural Compression"/>'
 CHOOSE = (
     MENU + '<pqevent object="pqClientMainWindow/menubar/menuFilters/Neural Compression" command="activate" '
@@ -85,6 +118,7 @@ PICTURES = {
     "paraview-progress": (START, CHOOSE),
     "paraview-information": (START + COMPRESS, INFORMATION),
     "paraview-split": (START + COMPRESS + SPLIT, ""),
+    "paraview-radiance": (RADIANCE, ""),
 }
 
 
@@ -98,7 +132,8 @@ def make(name: str, folder: Path) -> None:
     done = work / "done"
     (work / "start.py").write_text(f"{program}\nopen({str(done)!r}, 'w').close()\n")
     (work / "events.xml").write_text(f'<?xml version="1.0"?>\n<pqevents>\n{events}\n</pqevents>\n')
-    (work / "flow.vti").symlink_to(folder / "flow.vti")
+    for data in ("flow.vti", "inward.nvc"):
+        (work / data).symlink_to(folder / data)
     screen = f"-screen 0 {SIZE[0]}x{SIZE[1]}x24 -fbdir {work}"
     command = ["xvfb-run", "-a", "-s", screen, "sh", "-c", 'env > variables; exec "$@"', "sh"]
     command += [sys.executable, "-m", "neurcomp_cli", "paraview"]
@@ -166,6 +201,8 @@ def main() -> None:
         flow = Path(folder) / "flow.vti"
         sample = ["sample", "taylor-green", "-o", str(flow), "--size", "48", "--time", "6", "--quiet"]
         subprocess.run([sys.executable, "-m", "neurcomp_cli", *sample], check=True)
+        grid = scene("inward").grid(96)
+        (Path(folder) / "inward.nvc").write_bytes(compress(RadianceVolume(grid, grid.box), "plenoxels").data)
         for name in sys.argv[1:] or PICTURES:
             make(name, Path(folder))
             print(IMAGES / f"{name}.png", (IMAGES / f"{name}.png").stat().st_size, "bytes")

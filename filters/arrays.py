@@ -37,8 +37,8 @@ class ArrayChoice:
             selection.AddObserver(vtkCommand.ModifiedEvent, changed)
             self.selections[association] = selection
 
-    def offer(self, names: Iterable[tuple[Association, str]]) -> None:
-        """Set what there is to choose from; what is new is wanted, what was chosen stays so."""
+    def offer(self, names: Iterable[tuple[Association, str]], unasked: Iterable[tuple[Association, str]] = ()) -> None:
+        """Set what there is to choose from; what is new is wanted unless it is `unasked`, what was chosen stays so."""
         self._offering = True
         try:
             present = set(names)
@@ -48,7 +48,7 @@ class ArrayChoice:
                         selection.RemoveArrayByIndex(i)
             for association, name in names:
                 if not self.selections[association].ArrayExists(name):
-                    self.selections[association].AddArray(name)
+                    self.selections[association].AddArray(name, (association, name) not in unasked)
         finally:
             self._offering = False
 

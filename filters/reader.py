@@ -1,10 +1,13 @@
-"""Opening ``.nvc`` and ``.tthresh`` files: many of them as one series, whole or a part, at full or lower resolution."""
+"""Opening ``.nvc`` and ``.tthresh`` files: many of them as one series, whole or a part, at full or lower resolution.
+
+Radiance fields open as image data with density and colours.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from vtkmodules.vtkCommonCore import vtkDataArraySelection
@@ -14,50 +17,18 @@ from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
 from neurcomp_core.codec import Context
-from neurcomp_core.container import Container
 from neurcomp_core.errors import InputError
-from neurcomp_core.field import Field, Geometry, RectilinearGrid, UniformGrid
-from neurcomp_core.pipeline import decode_array
-from neurcomp_core.steps import Steps
-from neurcomp_core.tthresh.file import open_compressed
+from neurcomp_core.field import Association, Field, Geometry, RectilinearGrid, UniformGrid
 from neurcomp_filters.algorithm import Algorithm
 from neurcomp_filters.arrays import ArrayChoice
 from neurcomp_filters.bridge import vtk_from_fields, vtk_from_geometry
-from neurcomp_filters.figures import add_figures, figures_of
+from neurcomp_filters.contents import Contents, Entry, contents_of
+from neurcomp_filters.figures import add_figures
+from neurcomp_filters.pieces import process
+from neurcomp_filters.radiance_file import UNASKED, RadianceEntry, RadianceSource, Sampling
 from neurcomp_filters.settings import default_threads
 
 _EMPTY = (0, -1, 0, -1, 0, -1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Entry:
-    """One array of one file at one time."""
-
-    file: Container
-    index: int
-    time: float | None
-    grid: int
-    steps: Steps
-
-    @property
-    def name(self) -> str:
-        return self.file.header.arrays[self.index].name
-
-
-@dataclass(frozen=True, eq=False)
-class _Contents:
-    """All arrays of all files, and the distinct grids they are on."""
-
-    entries: tuple[_Entry, ...]
-    grids: tuple[Geometry, ...]
-    times: tuple[float, ...]
-
-    def at(self, time: float | None) -> list[_Entry]:
-        """Arrays of the step next to `time`, and those that belong to no step."""
-        if not self.times:
-            return list(self.entries)
-        wanted = self.times[0] if time is None else min(self.times, key=lambda t: abs(t - time))
-        return [e for e in self.entries if e.time is None or e.time == wanted]
 
 
 class NvcReader(Algorithm):
@@ -84,7 +55,8 @@ class NvcReader(Algorithm):
         self._level = 0
         self._threads = 0
         self._arrays = ArrayChoice(self)
-        self._contents: _Contents | None = None
+        self._sampling = Sampling()
+        self._contents: Contents | None = None
         self._opened: tuple[Any, ...] = ()
 
     def SetFileName(self, name: str | None) -> None:
@@ -112,9 +84,22 @@ class NvcReader(Algorithm):
         """Take every ``2**level``-th sample."""
         self._set(_level=int(level))
 
+    def SetResolution(self, voxels: int) -> None:
+        """Voxels along the longest side that a radiance field is sampled on; 0 for its own."""
+        self._set(_sampling=replace(self._sampling, resolution=int(voxels)))
+
+    def SetViewDirection(self, x: float, y: float, z: float) -> None:
+        """Along which one looks at a radiance field, for its colour; zeros for the mean over all directions."""
+        self._set(_sampling=replace(self._sampling, direction=(float(x), float(y), float(z))))
+
     def SetThreads(self, count: int) -> None:
         """CPU threads; 0 for all, or one per process of a parallel run."""
         self._set(_threads=int(count))
+
+    def GetHoldsRadiance(self) -> int:
+        """Whether there is a radiance field among what the files hold."""
+        contents = self._open()
+        return int(contents is not None and contents.holds_radiance)
 
     def GetTimestepValues(self) -> list[float] | None:
         """Times of the series, if it is one."""
@@ -179,9 +164,9 @@ class NvcReader(Algorithm):
 
     # .......................................................................................................... work
 
-    def _open(self) -> _Contents | None:
+    def _open(self) -> Contents | None:
         """What the files hold; None, and an error once, if they cannot be read."""
-        state = (0 <= self._level < 32, *((name, *_stamp(name)) for name in self._names))
+        state = (0 <= self._level < 32, self._sampling, *((name, *_stamp(name)) for name in self._names))
         if self._opened == state and (self._contents is not None or self._error):
             return self._contents
         self._opened, self._contents, self._error = state, None, ""
@@ -193,54 +178,44 @@ class NvcReader(Algorithm):
             raise InputError("no file name is set")
         if not 0 <= self._level < 32:
             raise InputError(f"level of detail: expected 0 to 31, got {self._level}")
-        grids: list[Geometry] = []
-        entries: list[_Entry] = []
-        for number, name in enumerate(self._names):
-            file = open_compressed(name)
-            if len(file) == 0:
-                raise InputError(f"{name} holds no array")
-            # The step that was read last stays in memory where others are predicted from it.
-            steps = Steps(file)
-            for i, record in enumerate(file.header.arrays):
-                geometry = file.geometry(i)
-                if geometry not in grids:
-                    grids.append(geometry)
-                time = record.time
-                if time is None and len(self._names) > 1:
-                    time = float(number)
-                entries.append(_Entry(file, i, time, grids.index(geometry), steps))
-        times = sorted({e.time for e in entries if e.time is not None})
-        self._contents = _Contents(tuple(entries), tuple(grids), tuple(times))
-        self._arrays.offer(dict.fromkeys((e.file.association(e.index), e.name) for e in entries))
+        self._contents = contents_of(self._names, self._sampling)
+        every: dict[tuple[Association, str], bool] = {}
+        for entry in self._contents.entries:
+            every[entry.association, entry.name] = isinstance(entry, RadianceEntry) and entry.array in UNASKED
+        self._arrays.offer(every, [key for key, unasked in every.items() if unasked])
 
-    def _lattice(self, contents: _Contents, grid: int) -> Geometry:
+    def _lattice(self, contents: Contents, grid: int) -> Geometry:
         """The grid of what is read: all points, or every 2**level-th."""
         geometry = contents.grids[grid]
         if self._level == 0:
             return geometry
         step = 2**self._level
         own = [e for e in contents.entries if e.grid == grid]
-        if any(e.file.association(e.index) == "point" for e in own):
+        if any(e.association == "point" for e in own):
             count = tuple(-(-n // step) for n in geometry.dimensions)
         else:
             # Cells alone cover the grid to its end.
             count = tuple(-(-(n - 1) // step) + 1 for n in geometry.dimensions)
         return geometry.sample((0, 0, 0), count, step)  # type: ignore[arg-type]
 
-    def _read(self, contents: _Contents, time: float | None, extent: tuple[int, ...], output: Any) -> None:
-        wanted = [e for e in contents.at(time) if self._arrays.wants(e.file.association(e.index), e.name)]
+    def _read(self, contents: Contents, time: float | None, extent: tuple[int, ...], output: Any) -> None:
+        wanted = [e for e in contents.at(time) if self._arrays.wants(e.association, e.name)]
         context = Context(threads=self._threads or default_threads(), progress=self._progress())
         now = next((e.time for e in wanted if e.time is not None), None)
-        total = sum(e.file.spec(e.index).nbytes for e in wanted)
+        radiance = [e for e in wanted if isinstance(e, RadianceEntry)]
+        for first in _one_each(radiance):
+            context.progress.within(0.0, 1.0)
+            first.source.arrays([e.array for e in radiance if e.source is first.source], context)
+        total = sum(e.nbytes for e in wanted)
         fields: dict[int, list[Field]] = {}
         done = 0
         for entry in wanted:
-            context.progress.within(done / total, (done + entry.file.spec(entry.index).nbytes) / total)
+            context.progress.within(done / total, (done + entry.nbytes) / total)
             context.progress.update(0.0, f"decoding {entry.name}")
             lattice = self._lattice(contents, entry.grid)
             part = extent if len(contents.grids) == 1 and extent else lattice.extent
             fields.setdefault(entry.grid, []).append(replace(self._decode(entry, lattice, part, context), time=now))
-            done += entry.file.spec(entry.index).nbytes
+            done += entry.nbytes
         if isinstance(output, vtkMultiBlockDataSet):
             output.SetNumberOfBlocks(len(contents.grids))
             for grid in range(len(contents.grids)):
@@ -252,18 +227,30 @@ class NvcReader(Algorithm):
             # No array is selected: the grid alone.
             geometry = _part(self._lattice(contents, 0), extent)
             output.ShallowCopy(vtk_from_geometry(geometry))
-        add_figures(output, [figures_of(e.file)[e.index] for e in wanted])
+        alone = [e for e in wanted if not isinstance(e, RadianceEntry)]
+        add_figures(output, [e.figures() for e in (*alone, *_one_each(radiance))])
+        for entry in _one_each(radiance):
+            block = output.GetBlock(entry.grid) if isinstance(output, vtkMultiBlockDataSet) else output
+            # Files of pieces cannot be joined, and beside other things a radiance field is not the whole file.
+            whole = len(_one_each(radiance)) == 1 and not alone and process()[1] == 1
+            entry.source.annotate(block, fields[entry.grid], whole)
         if now is not None:
             output.GetInformation().Set(DataObject.DATA_TIME_STEP(), now)
 
-    def _decode(self, entry: _Entry, lattice: Geometry, extent: tuple[int, ...], context: Context) -> Field:
+    def _decode(self, entry: Entry, lattice: Geometry, extent: tuple[int, ...], context: Context) -> Field:
         """One array on the points `extent` of `lattice`."""
         step = 2**self._level
-        shape = entry.file.spec(entry.index).shape
-        cells = entry.file.association(entry.index) == "cell"
-        region = tuple(_slices(extent, lattice.extent, shape, step, cells))
-        field = decode_array(entry.file, entry.index, region, self._level, context, entry.steps)  # type: ignore[arg-type]
+        region = tuple(_slices(extent, lattice.extent, entry.shape, step, entry.association == "cell"))
+        field = entry.decode(region, self._level, context)  # type: ignore[arg-type]
         return replace(field, geometry=_part(lattice, extent))
+
+
+def _one_each(entries: Iterable[RadianceEntry]) -> list[RadianceEntry]:
+    """The first array of each radiance field."""
+    found: dict[RadianceSource, RadianceEntry] = {}
+    for entry in entries:
+        found.setdefault(entry.source, entry)
+    return list(found.values())
 
 
 def _slices(

@@ -20,6 +20,7 @@ from neurcomp_core.steps import KEY_EVERY, History
 from neurcomp_filters import pieces, resample
 from neurcomp_filters.arrays import ArrayChoice
 from neurcomp_filters.figures import attached_file
+from neurcomp_filters.radiance_file import holds_fields, unchanged
 from neurcomp_filters.settings import CompressionSettings
 
 
@@ -198,6 +199,9 @@ class NvcWriter(CompressionSettings):
         content = attached_file(source)
         if content is None:
             return None
+        if holds_fields(content):
+            # Of a radiance field any of its arrays stand for the whole; files of them are not joined.
+            return content if not self._all_steps and unchanged(source, [f.name for f in fields]) else None
         try:
             known = {(f.association, f.name): f for f in decompress(content, context=self.context(self._progress()))}
         except NeurCompError:

@@ -16,7 +16,21 @@ if importlib.util.find_spec("neurcomp_filters") is None:
     site.addsitedir(str(Path(__file__).absolute().parent.parent / "python"))
 
 try:
-    from neurcomp_filters import compare, compare_codecs, compress, rate_distortion, reader, settings, writer
+    from neurcomp_filters import (
+        compare,
+        compare_codecs,
+        compress,
+        radiance_compress,
+        radiance_file,
+        radiance_image,
+        radiance_input,
+        radiance_render,
+        rate_distortion,
+        reader,
+        regions,
+        settings,
+        writer,
+    )
 except ImportError as error:
     # ParaView shows nothing of a plugin that cannot be imported.
     vtkOutputWindow.GetInstance().DisplayErrorText(
@@ -116,6 +130,38 @@ def data_input(name="Input", port=0, documentation="The data set to compress."):
     </InputProperty>"""
 
 
+def vector(name, label, default, documentation, level="default", hints=""):
+    """Numbers, such as a place or a colour; `default` is a text."""
+    return f"""
+    <DoubleVectorProperty name="{name}" label="{label}" command="Set{name}" default_values="{default}"
+        number_of_elements="{len(default.split())}" panel_visibility="{level}">
+      <Documentation>{documentation}</Documentation>
+      {hints}
+    </DoubleVectorProperty>"""
+
+
+def array(name, label, default, documentation):
+    """The name of one array of the input, or none; at first `default`, which the input need not have."""
+    return f"""
+    <StringVectorProperty name="{name}" label="{label}" command="Set{name}" number_of_elements="1"
+        default_values="{default}">
+      <ArrayListDomain name="array_list" input_domain_name="arrays" none_string="None">
+        <RequiredProperties><Property name="Input" function="Input"/></RequiredProperties>
+      </ArrayListDomain>
+      <Documentation>{documentation}</Documentation>
+      <Hints><NoDefault/></Hints>
+    </StringVectorProperty>"""
+
+
+def button(name, label, documentation, hints=""):
+    """What calls a method of the algorithm."""
+    return f"""
+    <Property name="{name}" label="{label}" command="{name}" panel_widget="command_button">
+      <Documentation>{documentation}</Documentation>
+      {hints}
+    </Property>"""
+
+
 def group(label, *names):
     """A titled group in the panel."""
     listed = "".join(f'<Property name="{name}"/>' for name in names)
@@ -172,6 +218,63 @@ COMPRESSION = "".join(
     ]
 )  # fmt: skip
 
+REGIONS = "".join(
+    [
+        f"""
+    <IntVectorProperty name="RegionMode" label="Region Mode" command="SetRegionMode" number_of_elements="1"
+        default_values="0">
+      <EnumerationDomain name="enum">{entries("Entry", regions.MODES)}</EnumerationDomain>
+      <Documentation>Where errors should be smaller than elsewhere: for a size the rest pays for it; for a
+        quality, that of the whole array, the file grows. Codecs: auto, wavelet, hashgrid, siren.</Documentation>
+    </IntVectorProperty>
+    <DoubleVectorProperty name="RegionBounds" label="Region Bounds" command="SetRegionBounds" number_of_elements="6"
+        default_values="0 1 0 1 0 1">
+      <BoundsDomain name="range" mode="data_bounds">
+        <RequiredProperties><Property name="Input" function="Input"/></RequiredProperties>
+      </BoundsDomain>
+      <Documentation>Least and largest x, y and z of the box, in world coordinates.</Documentation>
+      {shown_if("RegionMode", 1)}
+    </DoubleVectorProperty>
+    <DoubleVectorProperty name="RegionBand" label="Region Band" command="SetRegionBand" number_of_elements="2"
+        default_values="0 1">
+      <Documentation>Least and largest value of the samples that matter; of vectors their length.</Documentation>
+      {shown_if("RegionMode", 2)}
+    </DoubleVectorProperty>
+    <StringVectorProperty name="RegionArray" label="Region Array" command="SetRegionArray" number_of_elements="1">
+      <ArrayListDomain name="array_list" input_domain_name="point_arrays" none_string="None">
+        <RequiredProperties><Property name="Input" function="Input"/></RequiredProperties>
+      </ArrayListDomain>
+      <Documentation>Samples matter the more, the larger this array is there.</Documentation>
+      {shown_if("RegionMode", 3)}
+    </StringVectorProperty>
+    <StringVectorProperty name="TransferFunctionFile" label="Transfer Function File" command="SetTransferFunctionFile"
+        number_of_elements="1" default_values="">
+      <FileListDomain name="files"/>
+      <Documentation>A color map, exported with its opacities (.json): what it shows matters more.</Documentation>
+      <Hints>
+        <FileChooser extensions="json" file_description="Color Maps"/>
+        <PropertyWidgetDecorator type="GenericDecorator" mode="visibility" property="RegionMode" value="4"/>
+      </Hints>
+    </StringVectorProperty>
+    <DoubleVectorProperty name="OpacityPoints" label="Opacity Points" command="AddOpacityPoint"
+        clean_command="ClearOpacityPoints" repeat_command="1" number_of_elements_per_command="4"
+        panel_visibility="never">
+      <Documentation>Instead of that file, from Python: OpacityPoints = GetOpacityTransferFunction("array").Points
+        </Documentation>
+    </DoubleVectorProperty>
+    <DoubleVectorProperty name="RegionWeight" label="Region Weight" command="SetRegionWeight" number_of_elements="1"
+        default_values="{regions.WEIGHT:g}">
+      <DoubleRangeDomain name="range" min="0" max="4096"/>
+      <Documentation>An error there counts as one so many times as large elsewhere.</Documentation>
+      <Hints><PropertyWidgetDecorator type="GenericDecorator" mode="visibility" property="RegionMode" value="0"
+        inverse="1"/></Hints>
+    </DoubleVectorProperty>""",
+        group(
+            "Regions", "RegionMode", "RegionBounds", "RegionBand", "RegionArray", "TransferFunctionFile", "RegionWeight"
+        ),
+    ]
+)
+
 
 @smproxy.filter(name="NeuralCompress", label="Neural Compress", support_reload=False)
 @smhint.xml(MENU)
@@ -188,6 +291,7 @@ COMPRESSION = "".join(
     + arrays("Point")
     + arrays("Cell")
     + COMPRESSION
+    + REGIONS
     + flag("ErrorArrays", "Error Arrays", 0, "Add NAME_error = reconstruction - original for each array.")
     + """
     <StringVectorProperty name="FileName" label="File Name" command="SetFileName" number_of_elements="1"
@@ -315,6 +419,146 @@ class CompareCodecs(compare_codecs.CompareCodecs):
     pass
 
 
+# What filters on radiance fields share.
+RADIANCE_INPUT = (
+    """
+    <InputProperty name="Input" command="SetInputConnection">
+      <ProxyGroupDomain name="groups"><Group name="sources"/><Group name="filters"/></ProxyGroupDomain>
+      <DataTypeDomain name="input_type"><DataType value="vtkDataSet"/></DataTypeDomain>
+      <InputArrayDomain name="arrays" attribute_type="any" optional="1"/>
+      <Documentation>An image: the output of the reader of .nvc files, or any other with such arrays.</Documentation>
+    </InputProperty>"""
+    + f"""
+    <IntVectorProperty name="From" command="SetFrom" number_of_elements="1" default_values="0">
+      <EnumerationDomain name="enum">{entries("Entry", radiance_input.FROM)}</EnumerationDomain>
+      <Documentation>What to render. The output of the reader of .nvc files stands for the file's field at its full
+        resolution, as long as its arrays are as they were read; all others for their arrays.</Documentation>
+    </IntVectorProperty>"""
+    + array("DensityArray", "Density Array", radiance_image.DENSITY, "Density per unit length.")
+    + array("SphericalHarmonicsArray", "Spherical Harmonics Array", radiance_image.SH, "3, 12, 27, 48 or 75 "
+        "coefficients, red's first; comes before the colour.")
+    + array("ColorArray", "Color Array", radiance_image.COLOR, "Colour that is the same from everywhere: three floats "
+        "from 0 to 1, or unsigned integers.")
+    + vector("DensityScale", "Density Scale", "1", "What makes the density one per unit length.", "advanced")
+)  # fmt: skip
+
+
+@smproxy.filter(name="RadianceRender", label="Radiance Render", support_reload=False)
+@smhint.xml(MENU)
+@smproperty.xml(
+    """
+    <Documentation short_help="A picture of a radiance field" long_help="Render a radiance field with the colours that
+      it has from where one looks.">
+      Renders an image with a density and with spherical harmonics or colours, by marching rays on the CPU. The output
+      is a flat image with colour (rgb), opacity and depth. Without a camera the whole is shown; Copy Camera takes that
+      of the active view.
+    </Documentation>"""
+    + RADIANCE_INPUT
+    + button("CopyCamera", "Copy Camera", "Take camera, shape and background of the active view.")
+    + vector("CameraPosition", "Camera Position", "0 0 0", "Where one stands; the same as the focal point for a "
+        "view of the whole.")
+    + vector("CameraFocalPoint", "Camera Focal Point", "0 0 0", "Where one looks.")
+    + vector("CameraViewUp", "Camera View Up", "0 0 1", "What is up in the picture.")
+    + vector("CameraViewAngle", "Camera View Angle", "30", "Vertical, in degrees.")
+    + vector("CameraParallelScale", "Camera Parallel Scale", "0", "Half the height that a parallel projection shows; 0 "
+        "for perspective.", "advanced")
+    + """
+    <IntVectorProperty name="ImageSize" label="Image Size" command="SetImageSize" number_of_elements="2"
+        default_values="400 300">
+      <IntRangeDomain name="range" min="1 1" max="16384 16384"/>
+      <Documentation>Pixels.</Documentation>
+    </IntVectorProperty>
+    <DoubleVectorProperty name="Background" command="SetBackground" number_of_elements="3" default_values="1 1 1"
+        panel_widget="color_selector_with_palette">
+      <DoubleRangeDomain name="range" min="0 0 0" max="1 1 1"/>
+      <Documentation>Colour behind it.</Documentation>
+    </DoubleVectorProperty>"""
+    + vector("Step", "Step", "0.5", "Length of a step along a ray, in voxels.", "advanced")
+    + flag("InScene", "In Scene", 1, "Place the picture where the camera sees it, across the line of sight at the "
+        "focal point; else a pixel is one unit.", "advanced")
+    + flag("Normals", "Normals", 0, "Add unit vectors against the density's gradient.", "advanced")
+    + vector("TimeLimit", "Time Limit", "0", "Seconds after which to stop; 0 for no limit.", "advanced")
+    + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
+    + group("Camera", "CopyCamera", "CameraPosition", "CameraFocalPoint", "CameraViewUp", "CameraViewAngle",
+        "CameraParallelScale")
+    + button("ShowPicture", "Show Picture", "Show the picture in its own colours in the active view. Apply first.")
+    + group("Picture", "ShowPicture", "ImageSize", "Background", "Step", "Normals", "InScene")
+)  # fmt: skip
+class RadianceRender(radiance_render.RadianceRender):
+    def CopyCamera(self):
+        proxy = proxy_of(self)
+        if proxy is not None:
+            copy_camera(proxy)
+
+    def ShowPicture(self):
+        proxy = proxy_of(self)
+        if proxy is not None:
+            show_picture(proxy)
+
+
+@smproxy.filter(name="RadianceCompress", label="Radiance Compress", support_reload=False)
+@smhint.xml(MENU)
+@smproperty.xml(
+    """
+    <Documentation short_help="Compress a radiance field" long_help="Compress a radiance field, and show what its file
+      decodes to.">
+      Compresses an image with a density and with spherical harmonics or colours, or the field of a radiance file. The
+      first output is decoded from the very bytes of the file; Radiance Render renders it, File ▸ Save Data as .nvc
+      writes that file. Its field data have bytes, ratio and the PSNR of pictures against those of the input, or against
+      photographs if there are any. The second output is a table of what each step of the codec left.
+    </Documentation>"""
+    + RADIANCE_INPUT
+    + choice("Codec", radiance_compress.codec_choices(), "The method; auto keeps the kind of model, rounded.")
+    + choice("Preset", radiance_compress.preset_names(), "How strongly, and how long to work for it.")
+    + """
+    <StringVectorProperty name="CodecParameters" label="Codec Parameters" command="SetCodecParameters"
+        number_of_elements="1" default_values="" panel_visibility="advanced">
+      <Documentation>Parameters of the codec that replace those of the preset: name=value, separated by blanks. A wrong
+        name lists all.</Documentation>
+    </StringVectorProperty>
+    <StringVectorProperty name="ImagesFolder" label="Images Folder" command="SetImagesFolder" number_of_elements="1"
+        default_values="">
+      <FileListDomain name="files"/>
+      <Documentation>The photographs with cameras that the field was trained on, if they are at hand: codec vqrf then
+        fine-tunes on them, PSNR is that against photographs, and a loss of PSNR can be the target.</Documentation>
+      <Hints><UseDirectoryName/></Hints>
+    </StringVectorProperty>"""
+    + vector("Downscale", "Downscale", "1", "Makes photographs so many times smaller.", "advanced")
+    + f"""
+    <IntVectorProperty name="Target" command="SetTargetKind" number_of_elements="1" default_values="0">
+      <EnumerationDomain name="enum">{entries("Entry", [t for _, t in radiance_compress.TARGETS])}</EnumerationDomain>
+      <Documentation>What to reach; it is met, or there is an error that says what can be reached.</Documentation>
+    </IntVectorProperty>"""
+    + vector("Ratio", "Ratio", "50", "Bytes of the uncompressed model / of the file.", hints=shown_if("Target", 1))
+    + vector("FileSize", "File Size", "1000000", "Bytes the file takes at most.", hints=shown_if("Target", 2))
+    + vector("PSNRLoss", "PSNR Loss", "0.2", "At most so many dB worse on unseen photographs; needs their folder.",
+        hints=shown_if("Target", 3))
+    + integer("Views", "Views", 4, 0, 1000, "Pictures on a circle around it, or unseen photographs, whose PSNR is "
+        "taken; 0 for none.")
+    + """
+    <StringVectorProperty name="FileName" label="File Name" command="SetFileName" number_of_elements="1"
+        default_values="" panel_visibility="advanced">
+      <FileListDomain name="files"/>
+      <Documentation>A .nvc file to write each time the filter runs. Nothing is written if it is empty.</Documentation>
+      <Hints><AcceptAnyFile/><FileChooser extensions="nvc" file_description="NeurComp Files"/></Hints>
+    </StringVectorProperty>"""
+    + choice("Device", ["auto", "cpu", "cuda"], "Where to compute; auto takes CUDA if present.", "advanced")
+    + integer("Seed", "Seed", 0, 0, 2**31 - 1, "Same seed, same data, same bytes.")
+    + vector("TimeLimit", "Time Limit", "0", "Seconds after which to stop; 0 for no limit.", "advanced")
+    + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
+    + group("Compression", "Codec", "Preset", "CodecParameters", "Target", "Ratio", "FileSize", "PSNRLoss")
+    + group("Photographs", "ImagesFolder", "Downscale")
+    + button("ShowAsVolume", "Show As Volume", "Show what was decoded as a volume in its own colours, the mean over all "
+        "directions, in the active view. Apply first.")
+    + '<OutputPort index="0" name="Decoded"/><OutputPort index="1" name="Stages"/>'
+)  # fmt: skip
+class RadianceCompress(radiance_compress.RadianceCompress):
+    def ShowAsVolume(self):
+        proxy = proxy_of(self)
+        if proxy is not None:
+            show_as_volume(proxy)
+
+
 @smproxy.reader(
     name="NvcReader",
     label="NeurComp Reader",
@@ -357,10 +601,32 @@ class CompareCodecs(compare_codecs.CompareCodecs):
     </StringVectorProperty>"""
         for kind in ("Point", "Cell")
     )
+    + """
+    <IntVectorProperty name="HoldsRadiance" command="GetHoldsRadiance" information_only="1">
+      <SimpleIntInformationHelper/>
+    </IntVectorProperty>"""
+    + f"""
+    <IntVectorProperty name="Resolution" command="SetResolution" number_of_elements="1" default_values="0">
+      <IntRangeDomain name="range" min="0" max="2048"/>
+      <Documentation>Radiance fields: voxels along the longest side; 0 for the field's own, or 128 if it has no
+        grid.</Documentation>
+      {shown_if("HoldsRadiance", 1)}
+    </IntVectorProperty>"""
+    + vector(
+        "ViewDirection", "View Direction", "0 0 0", "Radiance fields: along which one looks, for the arrays color and "
+        "rgba; zeros for the mean over all directions.", hints=shown_if("HoldsRadiance", 1),
+    )
+    + button(
+        "ShowAsVolume", "Show As Volume", "Radiance fields: show the array rgba as a volume in its own colours, as "
+        "seen along View Direction, in the active view. Apply first.", shown_if("HoldsRadiance", 1),
+    )
     + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
-)
+)  # fmt: skip
 class NvcReader(reader.NvcReader):
-    pass
+    def ShowAsVolume(self):
+        proxy = proxy_of(self)
+        if proxy is not None:
+            show_as_volume(proxy)
 
 
 @smproxy.writer(
@@ -394,3 +660,67 @@ class NvcReader(reader.NvcReader):
 )  # fmt: skip
 class NvcWriter(writer.NvcWriter):
     pass
+
+
+# What buttons do. They are methods of the algorithm, which is in the client's process only with the built-in server.
+
+
+def proxy_of(algorithm):
+    """ParaView's proxy of an algorithm; None, and an error, if that runs on a server."""
+    from paraview import simple
+
+    for proxy in simple.GetSources().values():
+        if proxy.SMProxy.GetClientSideObject() is algorithm:
+            return proxy
+    algorithm.SetError("buttons work with the built-in server only; docs/paraview.md says what to do with others")
+    return None
+
+
+def copy_camera(proxy):
+    """Give a Radiance Render the camera, the shape and the background of the active view."""
+    from paraview import simple
+
+    view = simple.GetActiveView()
+    if view is None or not hasattr(view, "CameraPosition"):
+        return
+    view.UpdatePropertyInformation()
+    for name in ("CameraPosition", "CameraFocalPoint", "CameraViewUp", "CameraViewAngle"):
+        setattr(proxy, name, getattr(view, name))
+    proxy.CameraParallelScale = view.CameraParallelScale if view.CameraParallelProjection else 0.0
+    width, height = view.ViewSize
+    # The picture's own area, in the shape of the view.
+    side = (proxy.ImageSize[0] * proxy.ImageSize[1] / (width * height)) ** 0.5
+    proxy.ImageSize = [max(1, round(width * side)), max(1, round(height * side))]
+    if not view.UseColorPaletteForBackground:
+        proxy.Background = view.Background
+
+
+def show_picture(proxy):
+    """Show a picture in its own colours, not through a colour map."""
+    from paraview import simple
+
+    view = simple.GetActiveViewOrCreate("RenderView")
+    display = simple.Show(proxy, view)
+    simple.ColorBy(display, ("POINTS", radiance_render.RGB))
+    display.MapScalars = 0
+    # Light would shade it.
+    display.Ambient, display.Diffuse, display.Specular = 1.0, 0.0, 0.0
+    display.SetScalarBarVisibility(view, False)
+    simple.Render(view)
+
+
+def show_as_volume(proxy):
+    """Show the array rgba of a radiance field in its own colours."""
+    from paraview import simple
+
+    view = simple.GetActiveViewOrCreate("RenderView")
+    display = simple.Show(proxy, view)
+    display.SetRepresentationType("Volume")
+    simple.ColorBy(display, ("POINTS", radiance_image.RGBA), True)
+    display.MapScalars = 0
+    # ParaView's mapper of four components takes one as the unit distance whatever is set.
+    display.ScalarOpacityUnitDistance = 1.0
+    length = proxy.FieldData[radiance_file.ALPHA_LENGTH].GetRange(0)[0]
+    display.ScalarOpacityFunction.Points = radiance_image.opacity_points(length)
+    display.SetScalarBarVisibility(view, False)
+    simple.Render(view)
