@@ -18,14 +18,15 @@ from neurcomp_core.field import Field
 from neurcomp_core.files import atomic_write, checked_path
 from neurcomp_core.metrics import ratio
 from neurcomp_core.pipeline import Compressed, compress, decompress
+from neurcomp_core.regions import Importance
 from neurcomp_filters import pieces, resample
 from neurcomp_filters.arrays import ArrayChoice
 from neurcomp_filters.bridge import ASSOCIATIONS, GHOSTS, vtk_from_fields
 from neurcomp_filters.figures import add_figures, attach_file, figures_of
-from neurcomp_filters.settings import CompressionSettings
+from neurcomp_filters.regions import RegionSettings
 
 
-class NeuralCompress(CompressionSettings):
+class NeuralCompress(RegionSettings):
     """Compress the arrays of an image or a rectilinear grid and show what comes back.
 
     The output is the reconstruction, decoded from the very bytes that a file would have. Its field data hold codec,
@@ -127,11 +128,13 @@ class NeuralCompress(CompressionSettings):
         if self._file_name:
             checked_path(self._file_name)
         fields = self._arrays.fields(source)
-        result, stopped = self._run(fields)
+        importance = self.importance(source)
+        result, stopped = self._run(fields, importance)
         decoded = decompress(result, context=self.context(self._progress()))
         seconds = time.perf_counter() - start
         raw = sum(f.nbytes for f in fields)
         figures = [replace(f, seconds=seconds * f.raw_bytes / raw) for f in figures_of(Container(result))]
+        figures = self.with_regions(figures, fields, decoded, importance)
         if self._error_arrays:
             decoded += [error_field(a, b) for a, b in zip(fields, decoded, strict=True)]
         # Set here, not carried: hidden samples and neighbours' points are the input's to say.
@@ -145,9 +148,9 @@ class NeuralCompress(CompressionSettings):
             reached = f"{len(result)} bytes, ratio {ratio(raw, len(result)):.4g}, PSNR {figures[0].psnr:.2f} dB"
             self.Warn(f"{stopped}; the output is the best so far ({reached}){written}")
 
-    def _run(self, fields: list[Field]) -> tuple[bytes, Interrupted | None]:
+    def _run(self, fields: list[Field], importance: Importance | None) -> tuple[bytes, Interrupted | None]:
         """Bytes of a file, and what ended the run early if something did."""
-        context = self.context(self._progress(self._time_limit))
+        context = replace(self.context(self._progress(self._time_limit)), importance=importance)
         try:
             result: Compressed = compress(fields, self.target(), self.codec(), context)
         except Interrupted as stop:

@@ -32,6 +32,8 @@ class Figures:
         Time it took to encode, check and decode.
     tried : str
         What else was tried, and lost.
+    inside, outside : float
+        PSNR where quality matters more, and elsewhere, by the range of the whole array.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Figures:
     max_error: float = float("nan")
     seconds: float = float("nan")
     tried: str = ""
+    inside: float = float("nan")
+    outside: float = float("nan")
 
 
 def figures_of(file: Container) -> list[Figures]:
@@ -76,6 +80,9 @@ def add_figures(data: vtkDataObject, figures: Sequence[Figures]) -> None:
     _add_numbers(data, "bits_per_voxel", np.array([metrics.bits_per_voxel(f.file_bytes, f.voxels) for f in figures]))
     _add_numbers(data, "psnr", np.array([f.psnr for f in figures]))
     _add_numbers(data, "max_error", np.array([f.max_error for f in figures]))
+    if not all(np.isnan(f.inside) for f in figures):
+        _add_numbers(data, "psnr_inside", np.array([f.inside for f in figures]))
+        _add_numbers(data, "psnr_outside", np.array([f.outside for f in figures]))
     if not all(np.isnan(f.seconds) for f in figures):
         _add_numbers(data, "seconds", np.array([f.seconds for f in figures]))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from neurcomp_core.auto import Auto
 from neurcomp_core.codec import Codec, Context, codec_by_name, registry, usable_cpus
@@ -162,20 +163,37 @@ def default_threads() -> int:
 
 
 def _parsed(codec: type[Codec], text: str) -> dict[str, Any]:
+    return parameters_in(codec, text.replace(",", " ").split())
+
+
+def parameters_in(codec: type, parts: Iterable[str]) -> dict[str, Any]:
+    """Parameters of a codec, a dataclass, from texts ``name=value``.
+
+    Raises
+    ------
+    InputError
+        If there is no such parameter, or it cannot have the value.
+    """
     hints = get_type_hints(codec)
-    known = {f.name: hints[f.name] for f in fields(codec)}
+    return values_in({f.name: hints[f.name] for f in fields(codec)}, parts, "codec parameters")
+
+
+def values_in(known: Mapping[str, Any], parts: Iterable[str], label: str) -> dict[str, Any]:
+    """`parameters_in` for anything with parameters, whose types `known` has by name; errors begin with `label`."""
     found: dict[str, Any] = {}
-    for part in text.replace(",", " ").split():
+    for part in parts:
         name, equals, value = part.partition("=")
         if not equals or name not in known:
-            raise InputError(
-                f"codec parameters: '{part}' is not of the form name=value with one of the names {', '.join(known)}"
-            )
-        found[name] = _value(name, value, get_args(known[name]) or (known[name],))
+            wanted = ", ".join(known)
+            raise InputError(f"{label}: '{part}' is not of the form name=value with one of the names {wanted}")
+        found[name] = _value(name, value, known[name], label)
     return found
 
 
-def _value(name: str, text: str, types: tuple) -> Any:
+def _value(name: str, text: str, hint: Any, label: str) -> Any:
+    if get_origin(hint) is tuple:
+        return tuple(_value(name, part, get_args(hint)[0], label) for part in text.split(",") if part)
+    types = get_args(hint) or (hint,)
     if type(None) in types and text.lower() in ("none", "auto"):
         return None
     if bool in types and text.lower() in ("true", "false"):
@@ -186,4 +204,4 @@ def _value(name: str, text: str, types: tuple) -> Any:
                 return kind(text)
             except ValueError:
                 continue
-    raise InputError(f"codec parameters: '{text}' is not a value that {name} can have")
+    raise InputError(f"{label}: '{text}' is not a value that {name} can have")

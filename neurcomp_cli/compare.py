@@ -8,17 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from neurcomp_cli import options, report
+from neurcomp_cli import options, regions, report
 from neurcomp_cli.console import working
 from neurcomp_cli.volumes import Reading, check_writable, is_compressed, load
 from neurcomp_core import metrics
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field
 from neurcomp_core.metrics import Quality
+from neurcomp_core.region_quality import RegionQuality, region_quality
 
 _EXAMPLES = (
     "neurcomp compare flow.vti flow.nvc --picture errors.png",
     "neurcomp compare flow.vti other.vti --array pressure --json",
+    "neurcomp compare ct.nrrd ct.nvc --region box:40,90,40,90,0,60 --region band:1000,1400",
     "neurcomp compare a.raw a.nvc --dims 256,256,128 --dtype uint8",
 )
 _SSIM = "SSIM = mean over windows of 7 samples per axis (Wang et al. 2004)"
@@ -38,6 +40,7 @@ def compare(
         typer.Option(metavar="OUT.png", help="Draw middle slices: original, B and error; .png, .svg or .pdf."),
     ] = None,
     slices: Annotated[int, typer.Option(min=1, max=3, metavar="N", help="Middle slices in the picture.")] = 1,
+    region: regions.Region = None,
     dims: options.Dims = None,
     dtype: options.Dtype = None,
     dataset: options.Dataset = None,
@@ -49,8 +52,9 @@ def compare(
     """Measure how far B is from A; each may be a volume file or a .nvc.
 
     Arrays are matched by name; if each file has only one, the name does not matter. Range, mask and the samples that
-    count are those of A.
+    count are those of A. With regions, errors are also given inside and outside of each.
     """
+    parts = regions.wanted(region).parts
     if picture is not None:
         check_writable(picture, force)
     reading = Reading(dims, dtype, dataset, fill_value)
@@ -62,10 +66,12 @@ def compare(
         names = ", ".join(f"'{report.label(a)}'" for a, _ in pairs)
         raise InputError(f"--picture shows one array, the files share {len(pairs)} ({names}); choose one with --array")
     rows: list[tuple[Field, Quality, float]] = []
+    inside: list[tuple[Field, list[RegionQuality]]] = []
     with working("comparing", quiet=quiet) as progress:
         for i, (a, b) in enumerate(pairs):
             progress.update(i / len(pairs), f"array {a.name}")
             rows.append((a, metrics.measure(a.values, b.values, a.mask), metrics.ssim(a.values, b.values, a.mask)))
+            inside.append((a, [region_quality(a, b.values, part) for part in parts]))
         if picture is not None:
             progress.update(1.0, "drawing")
             from neurcomp_core.picture import comparison
@@ -76,10 +82,15 @@ def compare(
     }
     if as_json:
         found = [{**report.field_json(a), **report.quality_json(q), "ssim": s} for a, q, s in rows]
+        if parts:
+            found = [f | {"regions": regions.as_json(q)} for f, (_, q) in zip(found, inside, strict=True)]
         drawn = None if picture is None else str(picture)
         report.print_json({"a": str(original), "b": str(other), "arrays": found, "compressed": sizes, "picture": drawn})
     elif not quiet:
         _show(original, other, rows, sizes, picture)
+        if parts:
+            regions.show(inside)
+            report.note("PSNR in and out: peak = range of the whole array.")
 
 
 def match(

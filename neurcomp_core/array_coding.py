@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neurcomp_core import container, metrics
-from neurcomp_core.codec import Codec, Context, Encoded, Tried, measured, pack_tried
+from neurcomp_core.codec import Codec, Context, Encoded, Tried, measured, pack_tried, registry
 from neurcomp_core.container import ArrayRecord, Header
 from neurcomp_core.errors import InputError, TargetError, TimeLimitReached
 from neurcomp_core.field import DTYPES, Field
 from neurcomp_core.metrics import Quality
+from neurcomp_core.regions import ArrayImportance, weights_of
 from neurcomp_core.steps import predictions
 from neurcomp_core.target import BUDGET_FLOOR, Bytes, L2Error, MaxError, Psnr, RelativeError, Rmse, Target
 
@@ -87,7 +88,7 @@ def compress_one(
         inner = _inner_target(target, prepared, budget)
     except TargetError as error:
         raise _explain(error, prepared, budget) from error
-    context = replace(context, previous=previous)
+    context = replace(context, previous=previous, importance=_importance(prepared, inner, context))
     predicted, both = predictions(prepared.codec, prepared.field, inner, context)
     found: list[Coded] = []
 
@@ -109,6 +110,26 @@ def compress_one(
                 raise
     better = (lambda c: -c.quality.psnr) if budget is not None else (lambda c: c.nbytes)
     return replace(min(found, key=better), seconds=time.perf_counter() - start)
+
+
+def _importance(prepared: Prepared, target: Target, context: Context) -> ArrayImportance | None:
+    """Weights of this array: what is coded may be a prediction's difference, which has other values.
+
+    Raises
+    ------
+    InputError
+        If the codec has no use for them, or the target none.
+    """
+    codec, field = prepared.codec, prepared.field
+    weights = weights_of(field, context.importance) if codec.name != "constant" else None
+    if weights is None:
+        return None
+    if not codec.weighted:
+        able = ", ".join(sorted(known.name for known in registry().values() if known.weighted))
+        raise InputError(f"codec {codec.name} cannot make some samples better than others; choose one of auto, {able}")
+    if isinstance(target, MaxError) and target.value < 1 and field.values.dtype.kind in "iu":
+        raise InputError(f"array '{field.name}': a lossless file has no errors to move; leave the regions out")
+    return ArrayImportance(weights)
 
 
 def _attempt(

@@ -52,6 +52,8 @@ class Auto(Codec):
         }
     )
 
+    weighted: ClassVar[bool] = True
+
     preset: str = "balanced"
     networks: str = "likely"
     steps: int | None = None
@@ -131,6 +133,9 @@ class _Choice:
 
     def _candidates(self, nbytes: int | None) -> list[NetworkCodec]:
         """Networks to try: before the wavelet's size is known those that will be tried whatever it is."""
+        if self.context.importance is not None:
+            # Sizes and qualities that are known of networks are those of errors that all count the same.
+            return []
         kinds = [kind for kind in registry().values() if issubclass(kind, NetworkCodec)]
         # Those that take no training first: a time limit may end the others.
         kinds.sort(key=lambda kind: not kind.direct)

@@ -68,7 +68,7 @@ def split(field: Field) -> tuple[np.ndarray, bytes]:
         _Record(
             palette.astype(little).tobytes(),
             zlib.compress(raw.astype(little).tobytes(), 9) if raw.size else b"",
-            _encode_labels(_planes(labels)),
+            encode_labels(labels),
         )
     )
     data = field.values[valid]
@@ -113,7 +113,7 @@ def read(section: bytes, spec: ArraySpec) -> tuple[np.ndarray, np.ndarray]:
     if len(record.palette) % word.itemsize or len(record.palette) // word.itemsize >= _RAW:
         raise FormatError("the palette of special samples is damaged")
     palette = np.frombuffer(record.palette, word)
-    labels = _decode_labels(record.labels, spec.shape)
+    labels = decode_labels(record.labels, spec.shape)
     if ((labels > len(palette)) & ((labels != _RAW) | (not record.raw))).any():
         raise FormatError("the positions of special samples are damaged: a label has no value")
     raw = _inflate(record.raw, int(np.count_nonzero(labels == _RAW)) * word.itemsize) if record.raw else b""
@@ -139,7 +139,9 @@ def _planes(labels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(labels[None] if labels.ndim == 3 else np.moveaxis(labels, 3, 0))
 
 
-def _encode_labels(labels: np.ndarray) -> bytes:
+def encode_labels(labels: np.ndarray) -> bytes:
+    """Stream of uint8 labels ``(z, y, x[, c])``, of which most are 0 or like their neighbours."""
+    labels = _planes(labels)
     out = np.empty(64 + labels.size // 2, np.uint8)
     state = np.zeros(5, np.int64)
     mx.start_encoder(state)
@@ -147,7 +149,14 @@ def _encode_labels(labels: np.ndarray) -> bytes:
     return out[: mx.finish_encoder(state, out)].tobytes()
 
 
-def _decode_labels(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+def decode_labels(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Inverse of `encode_labels`.
+
+    Raises
+    ------
+    FormatError
+        If the stream is cut short.
+    """
     labels = np.zeros((shape[3] if len(shape) == 4 else 1, *shape[:3]), np.uint8)
     source = np.frombuffer(data, np.uint8).copy()
     state = np.zeros(5, np.int64)

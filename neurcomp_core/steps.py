@@ -157,7 +157,8 @@ def _share(wavelet: Wavelet, predicted: Predicted, field: Field, target: Target,
     low, high = part.limits
     if low == high:
         return None
-    quiet = replace(context, progress=context.progress.part(0, 0), previous=tuple(s[box] for s in context.previous))
+    previous = tuple(s[box] for s in context.previous)
+    quiet = replace(context, progress=context.progress.part(0, 0), previous=previous, importance=None)
     try:
         if isinstance(target, Bytes):
             share = part.values.size / field.values.size

@@ -94,6 +94,7 @@ class Siren(NetworkCodec):
     )
 
     record = SirenRecord
+    weighted: ClassVar[bool] = True
 
     layers: int | None = None
     width: int | None = None

@@ -44,6 +44,7 @@ class Wavelet(Codec):
     name = "wavelet"
     presets: ClassVar = {"balanced": {}}
     exact_levels: ClassVar[bool] = False
+    weighted: ClassVar[bool] = True
 
     transform: str = "auto"
     weight: float = 0.1

@@ -27,6 +27,8 @@ class BlockSampler:
         Samples along a cube's edge (fewer along a shorter axis); samples per batch, rounded to whole cubes.
     generator : torch.Generator
     device : torch.device
+    importance : ndarray, optional
+        ``(z, y, x)``: an error of a sample is taken this many times; 0 where there is no data.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class BlockSampler:
         size: int,
         generator: torch.Generator,
         device: torch.device,
+        importance: np.ndarray | None = None,
     ) -> None:
         shape = values.shape[:3]
         self.edge = edge
@@ -49,6 +52,12 @@ class BlockSampler:
         self._blocks = max(1, round(size / int(np.prod(self._cube))))
         self._flat = self._normalised(values, centre, scale).to(device)
         self._weights = None if mask is None else self._weight_rows(mask, values).to(device)
+        #: Whether weights are such that the mean of their squares is 1, of all samples though not of each batch.
+        self.balanced = importance is not None
+        if importance is not None:
+            rows = torch.from_numpy(importance.reshape(-1, 1).astype(np.float32)).to(device)
+            rows = (rows if self._weights is None else rows * self._weights).expand(self._flat.shape)
+            self._weights = rows / rows.double().square().mean().sqrt().float()
         steps = np.stack(np.meshgrid(*map(np.arange, self._cube), indexing="ij"), -1).reshape(-1, 3)
         self._offsets = torch.from_numpy(steps).to(device)
 
@@ -81,7 +90,7 @@ class BlockSampler:
         targets : Tensor
             ``(c, n)`` normalised values.
         weights : Tensor or None
-            ``(c, n)``: 1 for data, 0 for masked samples; None if there is no mask.
+            ``(c, n)``: 1, or the sample's importance, for data, 0 for masked samples; None if all are 1.
         """
         starts = [self._starts(n, c) for n, c in zip(self._shape, self._cube, strict=True)]
         starts = torch.stack(starts, dim=-1).to(self._device)

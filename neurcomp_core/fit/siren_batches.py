@@ -28,15 +28,30 @@ class Batches:
     size : int
         Samples per batch.
     seed : int
+    importance : ndarray, optional
+        ``(z, y, x)``: an error of a sample is taken this many times.
     """
 
-    def __init__(self, field: Field, net: Siren, centre: float, scale: float, size: int, seed: int) -> None:
+    def __init__(
+        self,
+        field: Field,
+        net: Siren,
+        centre: float,
+        scale: float,
+        size: int,
+        seed: int,
+        importance: np.ndarray | None = None,
+    ) -> None:
         values = field.values
         self.shape = values.shape[:3]
         self.net, self.size = net, size
         self.values = _normalised(values, centre, scale)
         valid = field.valid
         self.valid = None if valid is None else valid.reshape(self.values.shape)
+        self._squares: np.ndarray | None = None
+        if importance is not None:
+            squares = importance.reshape(-1).astype(np.float64) ** 2
+            self._squares = (squares / squares.mean()).astype(np.float32)
         #: Flat indices that batches are drawn from; all if None.
         self.among = None if self.valid is None else np.flatnonzero(self.valid.any(axis=1))
         self.count = len(self.values) if self.among is None else len(self.among)
@@ -82,6 +97,8 @@ class Batches:
         weights = np.zeros_like(targets)
         targets[:outputs] = self.values[indices].T
         weights[:outputs] = 1 if self.valid is None else self.valid[indices].T
+        if self._squares is not None:
+            weights *= self._squares[indices]
         weights /= max(float(weights.sum(dtype=np.float64)), 1.0)
         return points, targets, weights
 

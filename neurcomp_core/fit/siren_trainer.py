@@ -34,6 +34,7 @@ from neurcomp_core.nets import siren_kernels as kernels
 from neurcomp_core.nets import siren_model as model
 from neurcomp_core.nets.model import step_codes, steps_of
 from neurcomp_core.nets.siren import Siren as Net
+from neurcomp_core.regions import weights_of
 from neurcomp_core.target import Target
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Trainer:
         scale, centre = _short((high - low) / 2, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
         self.record = replace(record, centre=centre, scale=scale)
         self.net = codec_module.network_of(self.record, self.spec)
-        self.batches = Batches(field, self.net, centre, scale, settings.batch, context.seed)
+        self.weights = weights_of(field, context.importance)
+        self.batches = Batches(field, self.net, centre, scale, settings.batch, context.seed, self.weights)
         if parameters is None:
             parameters = initial_parameters(self.net, np.random.default_rng([context.seed, 1]))
         self.parameters = [p.copy() for p in parameters]
@@ -116,6 +118,8 @@ class Trainer:
         path = self.context.checkpoint
         begun = (p.tobytes() for p in self.parameters)
         what = (self.field, self.settings, self.context.seed, self.record, steps, budget, self.codes, *begun)
+        if self.weights is not None:
+            what += (self.weights.tobytes(),)
         return Checkpoint(path, key_of("siren", *what) if path else "")
 
     def loss(self, parameters: Sequence[np.ndarray]) -> tuple[float, list[np.ndarray]]:

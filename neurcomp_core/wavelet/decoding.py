@@ -10,6 +10,7 @@ from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import FormatError
 from neurcomp_core.field import Region
 from neurcomp_core.wavelet import stream, transform
+from neurcomp_core.wavelet.importance import read
 from neurcomp_core.wavelet.lanes import Lanes
 from neurcomp_core.wavelet.layout import Layout
 from neurcomp_core.wavelet.record import Index, WaveletRecord, corrections_layout
@@ -68,6 +69,8 @@ class Decoder:
     def __init__(self, record: WaveletRecord, sections: Sequence[bytes], spec: ArraySpec, lanes: Lanes) -> None:
         self.record, self.sections, self.spec, self.lanes = record, sections, spec, lanes
         self.tiling = record.tiling(spec)
+        self.count = len(sections) - bool(record.blocks)
+        self.scales = read(sections[self.count], record.blocks, self.tiling.whole) if record.blocks else None
         self.components = spec.shape[3] if len(spec.shape) == 4 else 1
         index = Index(record, self.tiling)
         self.tiles = index.tiles(len(sections))
@@ -116,7 +119,7 @@ class Decoder:
         cache = Cache(self._tile, self.lanes, again, int(np.prod(self.spec.shape)))
         if self.tiles and not (self.tiling.depth and level >= self.tiling.levels):
             self._load_key()
-        return Synthesis(self.tiling, root, cache, self.record.step, self.record.dtype, self.lanes)
+        return Synthesis(self.tiling, root, cache, self.record.step, self.record.dtype, self.lanes, self.scales)
 
     def _load_key(self) -> None:
         """The key tile, of which nothing but what it teaches is kept."""
@@ -145,7 +148,7 @@ class Decoder:
         def work(number: int) -> None:
             meet = inside(places[number], region)
             if meet:
-                last = self.tiles[number][-1] if self.tiles else len(self.sections) - 1
+                last = self.tiles[number][-1] if self.tiles else self.count - 1
                 shape = tuple(r.stop - r.start for r in places[number])
                 lanes = Lanes(1) if self.tiles else self.lanes
                 amounts = corrections_of(self.sections[last], self.record, shape, self.components, lanes)

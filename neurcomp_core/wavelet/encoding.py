@@ -6,7 +6,7 @@ import math
 
 from neurcomp_core.codec import Context, Encoded
 from neurcomp_core.coding import wire
-from neurcomp_core.errors import TargetError
+from neurcomp_core.errors import InputError, TargetError
 from neurcomp_core.field import Field
 from neurcomp_core.target import Bytes, MaxError, Target
 from neurcomp_core.wavelet.lanes import Lanes
@@ -20,6 +20,10 @@ def encode(options: Options, field: Field, target: Target, context: Context, lan
     """Code a field; see `codec.Codec.encode`."""
     run = Run(options, field, target, context, lanes)
     ways = {"auto": [True, False], "wavelet": [True], "none": [False]}[options.transform]
+    if run.weights is not None:
+        if options.transform == "none":
+            raise InputError("wavelet: without a transform all steps are the same; leave transform=none or regions out")
+        ways = [True]
     found: list[Encoded] = []
     failure: TargetError | None = None
     for wavelet in ways:

@@ -10,6 +10,7 @@ import numpy as np
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import FormatError
 from neurcomp_core.wavelet import stream
+from neurcomp_core.wavelet.importance import EDGES
 from neurcomp_core.wavelet.layout import Layout
 from neurcomp_core.wavelet.scaling import Scaling
 from neurcomp_core.wavelet.tiles import Tiling
@@ -41,6 +42,8 @@ class WaveletRecord:
         Number of the tile whose decoder's models the others begin with.
     lead, ahead : int
         See `Layout`.
+    blocks : int
+        Edge of the blocks that have steps of their own, see `importance`; 0 for one step. The map is the last section.
     """
 
     step: float = 0.0
@@ -54,11 +57,14 @@ class WaveletRecord:
     key: int = 0
     lead: int = 0
     ahead: int = 0
+    blocks: int = 0
 
     def __post_init__(self) -> None:
         ok = 0 < self.step < math.inf and math.isfinite(self.mean) and 0 <= self.depth <= 32
         ok = ok and 0 <= self.edge < 1 << 31 and (self.edge == 0 or self.edge >= 16) and self.edge % 8 == 0
         ok = ok and 1 <= self.lanes <= 64 and 0 <= self.quantum < math.inf and abs(self.exponent) < 1 << 11
+        # Coefficients that go ahead along an axis lie elsewhere than their place says.
+        ok = ok and (not self.blocks or (self.blocks in EDGES and self.depth > 0 and not self.ahead))
         if not ok or self.key < 0 or not 0 <= self.ahead <= 32 or not 0 <= self.lead <= 2:
             raise FormatError(f"wavelet: impossible parameters {self}; the file is damaged")
 
@@ -95,6 +101,7 @@ class Index:
             If there are not as many sections as that.
         """
         grid = math.prod(self.tiling.grid)
+        sections -= bool(self.record.blocks)
         bound = bool(self.record.quantum)
         found: list[range] = []
         # Before a list of tiles is made: a damaged shape may have any number.

@@ -12,6 +12,7 @@ from neurcomp_core import metrics
 from neurcomp_core.codec import Context, Encoded, measured
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.field import Field
+from neurcomp_core.regions import weights_of
 from neurcomp_core.target import Target
 from neurcomp_core.wavelet.filling import fill
 from neurcomp_core.wavelet.lanes import Lanes
@@ -63,6 +64,8 @@ class Run:
         #: Samples that count.
         self.count = self.values.size if valid is None else int(np.count_nonzero(valid))
         self.spec = ArraySpec(self.values.shape, self.dtype)
+        #: How much errors count, of each sample; None if all alike.
+        self.weights = weights_of(field, context.importance)
         #: Whether a part of the array says that no transform may be smaller.
         self.predict = False
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from neurcomp_core.field import Region
 from neurcomp_core.wavelet import estimation, lifting, quantise, stream, transform
+from neurcomp_core.wavelet.importance import ScaleMap
 from neurcomp_core.wavelet.lanes import Lanes
 from neurcomp_core.wavelet.layout import Band, Layout, Shape
 from neurcomp_core.wavelet.stream import Box
@@ -244,13 +245,16 @@ class Synthesis:
     ----------
     tile : callable
         From tile numbers, each with the finest level that is needed of it, to their boxes.
+    scales : ScaleMap, optional
+        What coefficients were multiplied by.
     """
 
     def __init__(
         self, tiling: Tiling, root: Box | None, tile: Callable[[dict[int, int]], dict[int, Box]], step: float,
-        dtype: type, lanes: Lanes,
+        dtype: type, lanes: Lanes, scales: ScaleMap | None = None,
     ) -> None:  # fmt: skip
         self.tiling, self.tile, self.step, self.dtype, self.lanes = tiling, tile, step, dtype, lanes
+        self.scales = scales
         self.box = root
         self._root: np.ndarray | None = None
 
@@ -258,14 +262,16 @@ class Synthesis:
         """Floats ``(z, y, x, c)`` of a region, whose corner must be a multiple of ``2**level``."""
         tiling = self.tiling
         if self.box is not None and (not tiling.edge or level >= tiling.levels):
-            whole = transform.synthesise(self.box, self.step, self.dtype, self.lanes, level)
+            whole = transform.synthesise(self.box, self.step, self.dtype, self.lanes, level, True, self.scales)
             return whole[tuple(slice(*w) for w in tiling.windows(region, level)[level])]
         if not tiling.depth:
             return self._plain(region)
         windows = tiling.windows(region, level)
         if self._root is None:
             assert self.box is not None
-            self._root = transform.synthesise(self.box, self.step, self.dtype, self.lanes, tiling.levels, preview=False)
+            self._root = transform.synthesise(
+                self.box, self.step, self.dtype, self.lanes, tiling.levels, False, self.scales
+            )
         boxes = self.tile(tiling.needed(windows))
         components = self._root.shape[3]
         out = []
@@ -309,8 +315,17 @@ class Synthesis:
                         slice(t.start + half[i], t.stop + half[i]) if band.orient >> i & 1 else t
                         for i, t in enumerate(target)
                     )
-                    jobs.append((box, component, band, self.step, mine, work[target]))
-        self.lanes.each(lambda job: _restore(*job), jobs)
+                    jobs.append((place, (box, component, band, self.step, mine, work[target])))
+
+        def restored(job: tuple) -> None:
+            place, what = job
+            _restore(*what)
+            if self.scales:
+                _, _, band, _, mine, out = what
+                at = [slice(p.start + m.start, p.start + m.stop) for p, m in zip(place, mine, strict=True)]
+                self.scales.divide(out, band, at)
+
+        self.lanes.each(restored, jobs)
         for axis in reversed(split.axes):
             lifting.along(work, axis, True, self.lanes)
         return work[tuple(slice(a - e[0], b - e[0]) for (a, b), e in zip(window, ends, strict=True))]

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from neurcomp_core.wavelet import estimation, lifting, prediction, quantise, stream
+from neurcomp_core.wavelet.importance import ScaleMap
 from neurcomp_core.wavelet.lanes import Lanes
 from neurcomp_core.wavelet.layout import Layout
 from neurcomp_core.wavelet.stream import Box
@@ -128,7 +129,15 @@ def estimated(box: Box, coefficients: list[np.ndarray], step: float, lanes: Lane
     return box
 
 
-def synthesise(box: Box, step: float, dtype: type, lanes: Lanes, level: int = 0, preview: bool = True) -> np.ndarray:
+def synthesise(
+    box: Box,
+    step: float,
+    dtype: type,
+    lanes: Lanes,
+    level: int = 0,
+    preview: bool = True,
+    scales: ScaleMap | None = None,
+) -> np.ndarray:
     """Values ``(z, y, x, c)`` of a box, or its low-pass part `level` levels above the finest.
 
     A `preview` has the values' scale, otherwise the low-pass part is as the next finer level takes it.
@@ -156,6 +165,9 @@ def synthesise(box: Box, step: float, dtype: type, lanes: Lanes, level: int = 0,
                 else:
                     jobs.append((quantise.restore, views[lane], scaled, centers, part))
         lanes.each(lambda job: job[0](*job[1:]), jobs)
+        if scales:
+            bands = [(work[b.box], b) for b in layout.bands if b.level >= level]
+            lanes.each(lambda job: scales.divide(*job), bands)
         lifting.inverse(work, layout, lanes, level)
         if level and preview:
             # A low-pass step multiplies a constant by the root of 2.

@@ -14,11 +14,12 @@ from neurcomp_core.coding import wire
 from neurcomp_core.errors import TargetError
 from neurcomp_core.field import Region
 from neurcomp_core.target import Bytes, MaxError, Psnr
-from neurcomp_core.wavelet import stream, transform
+from neurcomp_core.wavelet import importance, stream, transform
 from neurcomp_core.wavelet.choice import PART, choose, rate
 from neurcomp_core.wavelet.decoding import Cache, coded_corrections
+from neurcomp_core.wavelet.importance import ScaleMap
 from neurcomp_core.wavelet.lanes import Lanes
-from neurcomp_core.wavelet.layout import Layout
+from neurcomp_core.wavelet.layout import Band, Layout
 from neurcomp_core.wavelet.record import WaveletRecord
 from neurcomp_core.wavelet.run import FAR, Run
 from neurcomp_core.wavelet.scaling import corrected, difference, exponent
@@ -57,16 +58,29 @@ class Way:
         edge = run.edge(self._bits)
         lanes = 1 if edge else int(min(max(run.samples // _LANE_SAMPLES, 1), _LANES))
         self.record = replace(self.record, edge=edge, lanes=lanes)
-        if wavelet and not edge:
+        if wavelet and not edge and run.weights is None:
             choice = choose(*self._part())
             run.predict = choice.predict
             self.record = replace(self.record, lead=choice.lead, ahead=choice.ahead)
         self.tiling = self.record.tiling(run.spec)
         self.pyramid = Pyramid(self._floats, run.values.shape[3], self.tiling, run.lanes)
         self.parts = ([_ROOT] if self.tiling.root else []) + list(range(len(self.tiling.regions)))
+        self.scales, self._map = self._scales()
+        self._scaled: list[np.ndarray] | None = None
         # Coefficients are hardly larger than the low-pass filters' gain makes of the values.
         self.largest = self._largest()
         self._last: tuple[float, float, Box] | None = None
+
+    def _scales(self) -> tuple[ScaleMap | None, tuple[bytes, ...]]:
+        """Which steps are finer, and the section that says so."""
+        run = self.run
+        if run.weights is None or not self.tiling.whole.splits:
+            return None, ()
+        found = importance.build(run.weights, self.tiling.whole, self._bits() * run.samples / 8)
+        if found is None:
+            return None, ()
+        self.record = replace(self.record, blocks=found[0].edge)
+        return found[0], (found[1],)
 
     def _part(self) -> tuple[np.ndarray, float, float, Lanes]:
         """A part of the array, a step that it may be coded with, what a bit is worth, and threads; see `choose`."""
@@ -104,12 +118,32 @@ class Way:
         if not self.wavelet:
             return spread / 2 + 1 if self.run.spread >= FAR else spread
         root = self.pyramid.root()
-        return max(spread, *(float(np.abs(part).max()) for part in root))
+        most = max(spread, *(float(np.abs(part).max()) for part in root))
+        return most * (self.scales.largest if self.scales else 1.0)
 
     # ----------------------------------------------------------------------------------------------------- one step
 
     def _coefficients(self, number: int) -> list[np.ndarray]:
-        return self.pyramid.root() if number == _ROOT else self.pyramid.tile(self.tiling.regions[number])
+        if number != _ROOT:
+            region = self.tiling.regions[number]
+            tile = self.pyramid.tile(region)
+            return self._weighted(tile, number, lambda band: self.tiling.place(region, band))
+        if self._scaled is None:
+            root = self.pyramid.root()
+            # Tiles take theirs from the root's.
+            root = [part.copy() for part in root] if self.scales and self.tiling.edge else root
+            self._scaled = self._weighted(root, number, lambda band: None)
+        return self._scaled
+
+    def _weighted(
+        self, parts: list[np.ndarray], number: int, place: Callable[[Band], tuple[slice, ...] | None]
+    ) -> list[np.ndarray]:
+        """Coefficients as they are rounded, in place."""
+        if self.scales:
+            for part in parts:
+                for band in self._layout(number).bands:
+                    self.scales.multiply(part[band.box], band, place(band))
+        return parts
 
     def _layout(self, number: int) -> Layout:
         layout = self.tiling.root if number == _ROOT else self.tiling.layout(self.tiling.regions[number])
@@ -173,7 +207,7 @@ class Way:
         """What a decoder makes of the array at a step, box after box."""
         root = self._fitted(_ROOT, step, weight) if self.tiling.root else None
         cache = Cache(lambda i, _: self._fitted(i, step, weight), self.run.lanes, True, self.run.values.size)
-        synthesis = Synthesis(self.tiling, root, cache, step, self.record.dtype, self.run.lanes)
+        synthesis = Synthesis(self.tiling, root, cache, step, self.record.dtype, self.run.lanes, self.scales)
         for region in self.tiling.blocks():
             yield region, self.scaling.values(synthesis.values(region))
 
@@ -220,7 +254,7 @@ class Way:
             sections += done[number]
             if corrections and (number != _ROOT or not regions):
                 sections.append(corrections[max(number, 0)])
-        return Encoded(wire.pack(record), tuple(sections))
+        return Encoded(wire.pack(record), (*sections, *self._map))
 
     def _key(self, step: float, weight: float) -> int:
         """A tile that others can learn much from, of a few."""
