@@ -548,7 +548,7 @@ class RadianceRender(radiance_render.RadianceRender):
     + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
     + group("Compression", "Codec", "Preset", "CodecParameters", "Target", "Ratio", "FileSize", "PSNRLoss")
     + group("Photographs", "ImagesFolder", "Downscale")
-    + button("ShowAsVolume", "Show As Volume", "Show what was decoded as a volume in its own colours, the mean over all "
+    + button("ShowAsVolume", "Show As Volume", "Show what was decoded as a volume in its own colours, means over all "
         "directions, in the active view. Apply first.")
     + '<OutputPort index="0" name="Decoded"/><OutputPort index="1" name="Stages"/>'
 )  # fmt: skip

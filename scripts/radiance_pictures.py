@@ -186,7 +186,7 @@ def compare(pair, names, eyes, folder, mode="both", state=None):
         if layout is not None:
             for shown in pair:
                 shown.show(eye)
-            SaveScreenshot(str(folder / f"views_{number:03d}.png"), layout, SeparatorWidth=0)
+            SaveScreenshot(str(folder / f"views_{number:03d}.png"), layout)
             if state and number == 0:
                 SaveState(str(state))
     return ["view", "from", *[f"PSNR of {names[1]}"] * (mode != "volume")], rows

@@ -92,4 +92,6 @@ def run(command: list[str], folder: Path, env: dict[str, str], display: bool = F
 
 def virtual_display(*options: str) -> list[str]:
     """What to put before a command that draws. ``xvfb-run -a`` gives two that start together one display."""
-    return ["xvfb-run", "-n", str(100 + secrets.randbelow(50000)), *options]
+    # A server that is reset when its last client leaves turns away the next one.
+    server = " ".join(["-screen 0 1280x1024x24", "-noreset", *options])
+    return ["xvfb-run", "-n", str(100 + secrets.randbelow(50000)), "-s", server]

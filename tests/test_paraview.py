@@ -457,7 +457,7 @@ def test_in_the_window(tmp_path: Path) -> None:
     (settings / f"ParaView{version}.ini").write_text("[General]\nGeneralSettings.ShowWelcomeDialog=false\n")
     start = pv.script(tmp_path, SETUP + "Show(wavelet)\nRender()\n")
     (tmp_path / "events.xml").write_text(EVENTS)
-    command = [*pv.virtual_display("-s", f"-screen 0 1280x1024x24 -fbdir {tmp_path}"), pv.program("paraview")]
+    command = [*pv.virtual_display(f"-fbdir {tmp_path}"), pv.program("paraview")]
     command += [f"--script={start}", "--test-script=events.xml"]
     log = tmp_path / "log"
     with (

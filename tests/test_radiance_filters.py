@@ -19,7 +19,7 @@ from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field, RectilinearGrid, UniformGrid
 from neurcomp_core.pipeline import compress as compress_arrays
 from neurcomp_core.pipeline import decompress
-from neurcomp_core.radiance import export, files, spherical_harmonics
+from neurcomp_core.radiance import evaluation, export, files, scene_sets, spherical_harmonics
 from neurcomp_core.radiance.cameras import Camera, Intrinsics
 from neurcomp_core.radiance.codec import radiance_codec_by_name
 from neurcomp_core.radiance.grids import SparseGrid
@@ -535,6 +535,39 @@ def test_compress_takes_any_image(grid: SparseGrid) -> None:
     made.SetCodec("nerf")
     made.Update()
     assert "codec nerf takes a NerfWeights, got a SparseGrid" in made.GetErrorText()
+
+
+def test_compress_with_photographs(file: Path, tmp_path: Path) -> None:
+    """Codecs fine-tune on them, quality is that against the unseen ones, and a loss of it can be the target."""
+    made, reader = RadianceCompress(), reader_of(file)
+    made.SetInputConnection(reader.GetOutputPort())
+    made.SetCodec("vqrf")
+    made.SetPreset("fast")
+    made.SetCodecParameters("tune=10, rays=500 rounds=5")
+    made.SetThreads(1)
+    made.SetTargetKind(3)
+    made.SetPSNRLoss(0.4)
+    made.Update()
+    assert "a loss of PSNR is measured on photographs" in made.GetErrorText()
+    data = scene_sets.write(scene_sets.scene_set("inward", size=24, views=8, test_views=3), tmp_path / "photographs")
+    made.SetImagesFolder(str(tmp_path / "photographs"))
+    made.SetViews(2)
+    made.SetFileName(str(tmp_path / "small.nvc"))
+    made.Update()
+    assert made.GetErrorText() == ""
+    before, after = (files.load(path) for path in (file, tmp_path / "small.nvc"))
+    unseen = data.split("test").take(evaluation.spread(2, 3)).over(before.background)
+    psnr = evaluation.mean_psnr(after, unseen)
+    assert figure(made.GetOutputDataObject(0), "psnr") == pytest.approx(psnr, abs=1e-3)
+    assert after.psnr == pytest.approx(psnr, abs=1e-3)
+    assert psnr >= evaluation.mean_psnr(before, unseen) - 0.4
+    stages = made.GetOutputDataObject(1).GetColumnByName("stage")
+    names = [stages.GetValue(i) for i in range(stages.GetNumberOfValues())]
+    assert "fine-tuned" in names
+    assert names[-1] == "coded"
+    made.SetCodecParameters("tune=10 rungs=5")
+    made.Update()
+    assert "codec parameters: 'rungs=5' is not of the form name=value" in made.GetErrorText()
 
 
 def test_writer_keeps_the_file_until_an_array_changes(file: Path, tmp_path: Path) -> None:
