@@ -176,7 +176,7 @@ def run(
 def _chosen(codecs: Sequence[str] | None, presets: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """Codecs and presets to measure; a codec that has none of the presets is measured as balanced."""
     # Constant arrays get theirs unasked.
-    names = codecs or sorted(name for name in registry() if name != "constant")
+    names = codecs or sorted(name for name, kind in registry().items() if name != "constant" and kind.competes)
     for name in dict.fromkeys(names):
         known = codec_by_name(name).presets
         wanted = [p for p in dict.fromkeys(presets or ()) if p in known] or ["balanced"]

@@ -188,6 +188,8 @@ class Codec(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Whether a coarser level is samples of the finest one, not a smoothed preview of it.
     exact_levels: ClassVar[bool] = True
+    #: Whether `auto.Auto` and ``neurcomp bench`` take it unasked.
+    competes: ClassVar[bool] = True
     #: Whether it heeds `Context.importance`; it is not given any otherwise.
     weighted: ClassVar[bool] = False
 

@@ -958,15 +958,15 @@ def network(params: bytes, stream: bytes, shape: tuple[int, ...], components: in
             over = [(a,) for a in range(dims)]
         else:
             over = [s for a in range(dims) for s in ((a,), tuple(b for b in range(dims) if b != a)) if s]
-        found = []
+        found: list[Any] = []
         for chosen in over:
             places = [u[a] * (resolution - 1) for a in chosen]
             found.append(factor(coder, group, [counts[a] for a in chosen], features, steps[group], places))
             group += 1
         if kind == 6:
-            rows = list(sum(found))
+            rows = list(np.sum(found, axis=0))
         elif kind == 7 or dims == 1:
-            rows = list(math.prod(found))
+            rows = list(np.prod(found, axis=0))
         else:
             rows = [r for line, plane in zip(found[::2], found[1::2], strict=True) for r in line * plane]
     else:
