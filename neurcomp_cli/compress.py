@@ -103,7 +103,9 @@ def compress(
     init: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.nvi", help="hashgrid: start there; see `neurcomp meta-train`.", rich_help_panel=_CODEC
+            metavar="FILE.nvi",
+            help="hashgrid: start there where that is better; see `neurcomp meta-train`.",
+            rich_help_panel=_CODEC,
         ),
     ] = None,
     delta_init: Annotated[

@@ -136,7 +136,7 @@ class _Choice:
         if self.context.importance is not None:
             # Sizes and qualities that are known of networks are those of errors that all count the same.
             return []
-        kinds = [kind for kind in registry().values() if issubclass(kind, NetworkCodec)]
+        kinds = [kind for kind in registry().values() if issubclass(kind, NetworkCodec) and kind.competes]
         # Those that take no training first: a time limit may end the others.
         kinds.sort(key=lambda kind: not kind.direct)
         if self.auto.networks == "always":

@@ -69,6 +69,8 @@ class Init:
     record : InitRecord
     parameters : tuple of ndarray
         Float32 in the shapes of ``record.shapes``.
+    tentative : bool
+        Whether fields that it does not fit do without; not stored.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class Init:
 
     record: InitRecord
     parameters: tuple[np.ndarray, ...]
+    tentative: bool = False
 
     @staticmethod
     def made(record: InitRecord, parameters: Sequence[np.ndarray]) -> Init:

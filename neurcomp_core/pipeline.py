@@ -10,11 +10,13 @@ import numpy as np
 from neurcomp_core import container
 from neurcomp_core.array_coding import SLACK, Coded, compress_one, described, measure, prepare
 from neurcomp_core.codec import Codec, Context, Encoded, Tried, codec_by_name
-from neurcomp_core.container import Header
+from neurcomp_core.codecs.hashgrid import HashGrid, start_of
+from neurcomp_core.container import ArraySpec, Header
 from neurcomp_core.decoding import decode_array, decode_blocks, decompress
 from neurcomp_core.errors import InputError, Interrupted
 from neurcomp_core.field import Field
 from neurcomp_core.metrics import Quality
+from neurcomp_core.residual import parts
 from neurcomp_core.steps import History, SeriesKey, series_of
 from neurcomp_core.target import Target
 
@@ -120,7 +122,8 @@ def compress(
         share = max(int(left_bytes * field.nbytes / left_raw), min(_LEAST, left_bytes)) - SLACK
         try:
             budget = None if total is None else share
-            done[i] = compress_one(field, grid, chosen, target, budget, context, steps.before(i), steps.goes_on(i))
+            own = steps.started(i, context)
+            done[i] = compress_one(field, grid, chosen, target, budget, own, steps.before(i), steps.goes_on(i))
             steps.add(i, done[i])
             done[i] = replace(done[i], decoded=None)
         except Interrupted as stop:
@@ -149,12 +152,25 @@ class _Series:
         """Steps that field `i` may be predicted from, the latest first."""
         return self.history.previous(self.keys[i]) if self.history.wants(self.fields[i], self.codec) else ()
 
+    def started(self, i: int, context: Context) -> Context:
+        """The context of field `i`, whose networks may start where those of the step before ended."""
+        return replace(context, init=context.init or self.history.starts.get(self.keys[i]))
+
     def goes_on(self, i: int) -> bool:
         """Whether there is or may be a step after field `i` that could be predicted from it."""
-        return self.history.wants(self.fields[i], self.codec) and (self.open or self.keys[i] in self.keys[i + 1 :])
+        return self.history.wants(self.fields[i], self.codec) and self._more(i)
+
+    def _more(self, i: int) -> bool:
+        return self.open or self.keys[i] in self.keys[i + 1 :]
 
     def add(self, i: int, coded: Coded) -> None:
         self.history.add(self.keys[i], coded.codec, coded.decoded)
+        self.history.starts.pop(self.keys[i], None)
+        if coded.codec is HashGrid and self.fields[i].time is not None and self._more(i):
+            encoded, _ = parts(HashGrid.record, Encoded(coded.record.params, coded.sections[coded.record.special :]))
+            start = start_of(encoded, ArraySpec(self.fields[i].values.shape, self.fields[i].values.dtype))
+            if start is not None:
+                self.history.starts[self.keys[i]] = start
 
 
 def _series_key(field: Field) -> SeriesKey:

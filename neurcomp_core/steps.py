@@ -18,6 +18,7 @@ from neurcomp_core.codecs.wavelet import Wavelet
 from neurcomp_core.container import ArrayRecord, Container, GeometryRecord
 from neurcomp_core.errors import FormatError, InputError, TargetError
 from neurcomp_core.field import Field, Region, full_region
+from neurcomp_core.init_file import Init
 from neurcomp_core.target import Bytes, MaxError, Psnr, Target
 from neurcomp_core.temporal import TAPS, Predicted, predictable, steps_needed
 from neurcomp_core.weighting import central, weighting
@@ -74,6 +75,8 @@ class History:
 
     key_every: int = KEY_EVERY
     _past: dict[SeriesKey, _Past] = field(default_factory=dict)
+    #: Where the networks of the next steps may start.
+    starts: dict[SeriesKey, Init] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.key_every < 0:
@@ -109,6 +112,7 @@ class History:
     def forget(self) -> None:
         """Take note of steps that are in the file but were not made here: the next ones are key steps."""
         self._past.clear()
+        self.starts.clear()
 
 
 def _wavelet(codec: Codec) -> Wavelet | None:

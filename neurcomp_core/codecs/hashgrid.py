@@ -20,6 +20,7 @@ from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import FormatError, InputError, require
 from neurcomp_core.field import Field, Region
+from neurcomp_core.init_file import DIGEST, Init, InitRecord, named
 from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Target
 
@@ -27,6 +28,8 @@ from neurcomp_core.target import Target
 DENSITY = 256
 #: What outputs of two decoders may differ by, of `HashGridRecord.scale`; see FORMAT.md.
 MARGIN = 2.0**-14
+#: One code more than groups: readers that know no differences refuse the stream.
+MARK = b"\0"
 #: Bits per voxel below which networks were measured to need fewer bytes than the wavelet on volumes of integers.
 _EVEN = 0.015
 
@@ -35,7 +38,8 @@ _EVEN = 0.015
 class HashGridRecord:
     """A stream's head: ``value = centre + scale * output``; steps as `nets.model.steps_of` takes them.
 
-    `residual` is what `residual.NetworkCodec` makes of it.
+    `residual` is what `residual.NetworkCodec` makes of it; `start` names what the parameters are differences to
+    (`init_file.Init.reference`), and then `codes` ends with `MARK`.
     """
 
     log2_table: int
@@ -50,6 +54,7 @@ class HashGridRecord:
     step: float = 1.0
     codes: bytes = b""
     residual: bytes = b""
+    start: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class HashGrid(NetworkCodec):
         Learning rate of Adam.
     l1, gradient : float
         Weights of the absolute error and of the error of finite differences, beside the squared error.
+    delta_init : bool
+        Whether to store differences to `Context.init`, which decoding then needs as well.
     """
 
     id = 2
@@ -87,6 +94,7 @@ class HashGrid(NetworkCodec):
     )
 
     record = HashGridRecord
+    weighted: ClassVar[bool] = True
 
     levels: int | None = None
     log2_table: int | None = None
@@ -101,6 +109,7 @@ class HashGrid(NetworkCodec):
     rate: float = 2e-2
     l1: float = 0.0
     gradient: float = 0.0
+    delta_init: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("levels", 1, 32), ("log2_table", 4, 28), ("width", 1, 256), ("features", 1, 16),
@@ -134,10 +143,14 @@ class HashGrid(NetworkCodec):
 
         _check(record, spec, len(encoded.sections[0]))
         network = network_of(record, spec)
-        if len(record.codes) != len(network.groups):
+        codes = record.codes.removesuffix(MARK) if record.start else record.codes
+        if len(codes) != len(network.groups) or len(record.codes) != len(codes) + bool(record.start):
             raise FormatError(f"hashgrid: {len(record.codes)} quantiser steps for {len(network.groups)} groups")
+        origin = _origin(record, network, context) if record.start else None
         with threads.limit(context.threads):
-            parameters = network.unpack(encoded.sections[0], steps_of(record.step, record.codes))
+            parameters = network.unpack(encoded.sections[0], steps_of(record.step, codes))
+            if origin is not None:
+                parameters = [p + o for p, o in zip(parameters, origin, strict=True)]
             return values_of(network, parameters, record, spec, region, step)
 
     @classmethod
@@ -158,7 +171,46 @@ class HashGrid(NetworkCodec):
         """Network shape; see `Codec.describe`."""
         record = wire.unpack(HashGridRecord, encoded.params)
         names = ("levels", "features", "log2_table", "base", "growth", "width", "hidden")
-        return {name: getattr(record, name) for name in names} | super().describe(encoded)
+        about = {name: getattr(record, name) for name in names}
+        if record.start:
+            about["differences to the start"] = named(record.start)
+        return about | super().describe(encoded)
+
+
+def _origin(record: HashGridRecord, network: Any, context: Context) -> list[np.ndarray]:
+    """What a stream's parameters are differences to.
+
+    Raises
+    ------
+    InputError
+        If the context does not have it.
+    """
+    init = context.init
+    if init is None or init.reference[:DIGEST] != record.start[:DIGEST]:
+        got = "none was given" if init is None else f"got {named(init.reference)}"
+        raise InputError(
+            f"this array is stored as differences to the start {named(record.start)}, {got}; give that file with "
+            "--init FILE.nvi (Python: Context(init=Init.read(FILE)))"
+        )
+    shape = (record.features, record.base, record.growth, record.width, record.hidden)
+    if init.misfit(network.layout.dims, network.outputs, *shape):
+        raise FormatError(f"hashgrid: the stream does not fit its start: {record}")
+    return init.parameters_for(network.layout)
+
+
+def start_of(encoded: Encoded, spec: ArraySpec) -> Init | None:
+    """The network of a stream as a start of others, where that is better; None if it is of differences."""
+    from neurcomp_core.nets.model import steps_of
+
+    record = wire.unpack(HashGridRecord, encoded.params)
+    if record.start:
+        return None
+    network = network_of(record, spec)
+    head = InitRecord(
+        record.log2_table, record.levels, record.features, record.base, record.growth, record.width, record.hidden,
+        network.layout.dims, network.outputs, "the step before",
+    )  # fmt: skip
+    return Init(head, tuple(network.unpack(encoded.sections[0], steps_of(record.step, record.codes))), tentative=True)
 
 
 def network_of(record: HashGridRecord, spec: ArraySpec) -> Any:

@@ -32,10 +32,13 @@ from neurcomp_core.fit.sampling import BlockSampler
 from neurcomp_core.fit.sizes import Candidate
 from neurcomp_core.nets import network as nn
 from neurcomp_core.nets.model import Network, step_codes, steps_of
+from neurcomp_core.nets.resize import resized
+from neurcomp_core.regions import weights_of
 from neurcomp_core.target import Target
 
 if TYPE_CHECKING:
     from neurcomp_core.codecs.hashgrid import HashGrid
+    from neurcomp_core.init_file import Init
 
 WARM_UP = 20  # steps of rising learning rate
 _FLOAT_SHARE = 0.15  # of the steps before parameters are rounded
@@ -59,7 +62,7 @@ class Trainer:
     context : Context
     device : torch.device
     parameters : list of Tensor, optional
-        To start from; random ones by default.
+        To start from; by default those of ``context.init``, or random ones.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Trainer:
         scale, centre = _short(high - low, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
         self.record = replace(record, centre=centre, scale=scale)
         self.network: Network = codec_module.network_of(self.record, self.spec)
+        self.weights = weights_of(field, context.importance)
         self.generator = generator = torch.Generator().manual_seed(context.seed)
         self.sampler = BlockSampler(
             field.values,
@@ -88,11 +92,21 @@ class Trainer:
             settings.batch,
             generator,
             device,
+            self.weights,
         )
         if parameters is None:
             parameters = nn.initial_parameters(
                 self.network.layout, record.width, record.hidden, self.network.outputs, generator
             )
+            if context.init is not None:
+                parameters = _started(parameters, context.init, self.network)
+        #: What the parameters are differences to; none unless the stream is to hold differences.
+        self.origin: list[torch.Tensor] | None = None
+        if settings.delta_init and context.init is not None:
+            self.record = replace(self.record, start=context.init.reference)
+            self.origin = [torch.from_numpy(p) for p in context.init.parameters_for(self.network.layout)]
+            parameters = [p - o for p, o in zip(parameters, self.origin, strict=True)]
+            self.origin = [o.to(device) for o in self.origin]
         self.parameters = [p.to(device).requires_grad_() for p in parameters]
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.codes = b""
@@ -139,17 +153,32 @@ class Trainer:
         if not checkpoint.finished:
             checkpoint.finish(partial(kept.state_of, self, steps, running))
 
+    def adapt(self, steps: int, budget: int | None = None) -> float:
+        """Train `steps` steps at a constant learning rate after its rise; under the quantisers of `budget` bytes, if
+        that is given. Returns the last squared error.
+        """
+        error = torch.zeros(())
+        if budget is not None:
+            self._sense()
+            self._follow(_AIM * budget)
+        for i in range(steps):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.rate * min(1.0, (i + 1) / WARM_UP)
+            error = self._optimise(rounded=budget is not None)
+            self.done += 1
+        return float(error)
+
     def _checkpoint(self, steps: int, budget: int) -> Checkpoint:
         path = self.context.checkpoint
         begun = (p.tobytes() for p in self._numpy())
         what = (self.field, self.settings, self.context.seed, self.record, steps, budget, self.codes, *begun)
+        if self.weights is not None:
+            what += (self.weights.tobytes(),)
         return Checkpoint(path, key_of("hashgrid", *what) if path else "")
 
     def _optimise(self, rounded: bool) -> torch.Tensor:
         points, targets, weights = self.sampler.batch()
-        effective = self._rounded() if rounded else self.parameters
-        if rounded:
-            effective = [p.requires_grad_() for p in effective]
+        effective = self._effective(self._rounded() if rounded else self.parameters)
         output = nn.mlp(nn.encode(points, effective[0], self.network.layout), tuple(effective[1:]))
         squared, loss = self._loss(output, targets, weights)
         gradients = torch.autograd.grad(loss, [p for p in effective if p.numel()])
@@ -169,7 +198,7 @@ class Trainer:
         if weights is not None:
             error = error * weights
         # Samples without data must not dilute the mean.
-        scale = 1.0 if weights is None else weights.numel() / max(float(weights.sum()), 1.0)
+        scale = 1.0 if weights is None or self.sampler.balanced else weights.numel() / max(float(weights.sum()), 1.0)
         squared = (error * error).mean() * scale
         loss = squared
         if self.settings.l1:
@@ -178,6 +207,12 @@ class Trainer:
             differences = self.sampler.differences(error)
             loss = loss + self.settings.gradient * sum((d * d).mean() for d in differences) * scale
         return squared, loss
+
+    def _effective(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What the network is evaluated with: gradients are taken of this, and are those of `parameters`."""
+        if self.origin is None:
+            return [p if p.requires_grad else p.requires_grad_() for p in parameters]
+        return [(p.detach() + o).requires_grad_() for p, o in zip(parameters, self.origin, strict=True)]
 
     def _rounded(self) -> list[torch.Tensor]:
         with torch.no_grad():
@@ -226,10 +261,11 @@ class Trainer:
         """Measure sensitivities, keep the absolute step of the typical group."""
         square = [torch.zeros_like(p) for p in self.parameters]
         batches = 4
-        active = [p for p in self.parameters if p.numel()]
+        effective = self._effective(self.parameters)
+        active = [p for p in effective if p.numel()]
         for _ in range(batches):
             points, _, weights = self.sampler.batch()
-            output = nn.mlp(nn.encode(points, self.parameters[0], self.network.layout), tuple(self.parameters[1:]))
+            output = nn.mlp(nn.encode(points, effective[0], self.network.layout), tuple(effective[1:]))
             signs = self.sampler.signs(output.shape)
             found = iter(torch.autograd.grad((output * (signs if weights is None else signs * weights)).sum(), active))
             for s, p in zip(square, self.parameters, strict=True):
@@ -247,9 +283,14 @@ class Trainer:
     def _numpy(self) -> list[np.ndarray]:
         return [p.detach().cpu().numpy() for p in self.parameters]
 
+    def weights_of_network(self) -> list[np.ndarray]:
+        """The network's float32 parameters, differences or not."""
+        return [p.detach().cpu().numpy() for p in self._effective(self.parameters)]
+
     def _stream(self, step: float, parameters: list[np.ndarray]) -> Encoded:
-        record = replace(self.record, step=float(np.float32(step)), codes=self.codes)
-        section = self.network.pack(parameters, steps_of(record.step, record.codes))
+        codes = self.codes + codec_module.MARK if self.record.start else self.codes
+        record = replace(self.record, step=float(np.float32(step)), codes=codes)
+        section = self.network.pack(parameters, steps_of(record.step, self.codes))
         return Encoded(wire.pack(record), (section,))
 
     def _follow(self, aim: float) -> None:
@@ -344,19 +385,18 @@ class Trainer:
     def grown(self, record: HashGridRecord) -> Trainer:
         """A trainer of a larger network that starts with this one's function: same base, growth and width.
 
-        Hash indices are taken modulo a power of two, so a table twice as long repeats the old one, and a level that
-        becomes dense reads the old hash; a new, finer level starts at zero.
+        Tables are `resized`, which keeps the function of longer ones; a new, finer level starts at zero.
         """
         old = self.network
         if record.levels < old.layout.levels or record.log2_table < old.layout.log2_table:
             record = self.record
         new = codec_module.network_of(record, self.spec)
         table = np.zeros(new.shapes[0], np.float32)
-        before = self._numpy()
+        before = self.weights_of_network()
         for level in range(old.layout.levels):
             a = before[0][old.layout.firsts[level] : old.layout.firsts[level] + old.layout.sizes[level]]
             b = table[new.layout.firsts[level] : new.layout.firsts[level] + new.layout.sizes[level]]
-            b[:] = _regrown(a, old, new, level)
+            b[:] = resized(a, old.layout, new.layout, level)
         first = np.zeros(new.shapes[1], np.float32)
         first[:, : old.layout.width] = before[1]
         extra = nn.initial_parameters(
@@ -370,19 +410,14 @@ class Trainer:
         return trainer
 
 
-def _regrown(values: np.ndarray, old: Network, new: Network, level: int) -> np.ndarray:
-    """One level's table ``(entries, features)`` in the new layout."""
-    size = int(new.layout.sizes[level])
-    if old.layout.dense[level] == new.layout.dense[level]:
-        return np.resize(values, (size, values.shape[1])) if not old.layout.dense[level] else values
-    r = int(new.layout.resolutions[level])
-    vertex = np.arange(r**new.layout.dims, dtype=np.uint64)
-    index = vertex % r
-    for axis, prime in ((1, nn.PRIME_Y), (2, nn.PRIME_Z))[: new.layout.dims - 1]:
-        index ^= vertex // r**axis % r * np.uint64(prime)
-    out = np.zeros((size, values.shape[1]), np.float32)
-    out[: len(vertex)] = values[index & np.uint64(len(values) - 1)]
-    return out
+def _started(random: list[torch.Tensor], init: Init, network: Network) -> list[torch.Tensor]:
+    """Parameters of a start; random ones in the levels that it does not have."""
+    found = [torch.from_numpy(p) for p in init.parameters_for(network.layout)]
+    common = min(init.record.levels, network.layout.levels)
+    if common < network.layout.levels:
+        found[0][int(network.layout.firsts[common]) :] = random[0][int(network.layout.firsts[common]) :]
+        found[1][:, common * network.layout.features :] = random[1][:, common * network.layout.features :]
+    return found
 
 
 def _schedule(i: int, steps: int) -> float:
