@@ -145,36 +145,6 @@ class SparseGrid:
         numbers = np.append(np.where(kept, np.cumsum(kept) - 1, EMPTY), EMPTY).astype(np.int32)
         return replace(self, links=numbers[self.links], density=self.density[kept], sh=self.sh[kept])
 
-    def resampled(self, keep: np.ndarray, box: np.ndarray | None = None) -> SparseGrid:
-        """Voxels of another size, by trilinear interpolation.
-
-        Parameters
-        ----------
-        keep : ndarray ``(z, y, x)`` bool
-            The new voxels that are to be there; the others are left out.
-        box : ndarray ``(2, 3)``, optional
-            Low and high corner in x, y, z of what they divide; that of this grid if left out. New voxels beyond this
-            grid's box are zero.
-        """
-        from neurcomp_core.radiance.rendering import sample_kernels
-        from neurcomp_core.radiance.rendering.frames import GridFrame
-        from neurcomp_core.radiance.rendering.ranges import over_ranges
-
-        box = self.box if box is None else np.asarray(box, np.float64)
-        links = np.full(keep.shape, EMPTY, np.int32)
-        links[keep] = np.arange(np.count_nonzero(keep), dtype=np.int32)
-        points = np.stack(np.nonzero(keep)[::-1], 1) + 0.5
-        points = box[0] + points * ((box[1] - box[0]) / keep.shape[::-1])
-        table = np.concatenate([self.density[:, None], self.sh.reshape(len(self.sh), -1)], 1)
-        values = np.zeros((len(points), table.shape[1]), table.dtype)
-        if len(table):
-            frame = GridFrame.of(self)
-            old = np.ascontiguousarray(self.links, np.int32)
-            given = points, old, False, frame.shape, frame.box, frame.scale, frame.offset, table, values
-            over_ranges(len(points), lambda _, a, b: sample_kernels.sample(a, b, *given))
-        sh = np.ascontiguousarray(values[:, 1:]).reshape(len(points), *self.sh.shape[1:])
-        return replace(self, links=links, density=np.ascontiguousarray(values[:, 0]), sh=sh, box=box)
-
     def colors(self, points: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """RGB ``(n, 3)`` float64 at points seen along unit directions ``(n, 3)``."""
         values = spherical_harmonics.basis(np.asarray(directions, np.float64), self.degree)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from neurcomp_core.radiance.rendering.nerf_torch import TorchNetwork
-    from neurcomp_core.radiance.training.nerf import NerfRecipe
+    from neurcomp_core.radiance.training.nerf_recipe import NerfRecipe
 
 #: Rounds of iterative pruning.
 ROUNDS = 5

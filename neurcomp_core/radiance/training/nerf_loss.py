@@ -28,7 +28,7 @@ from neurcomp_core.radiance.rendering.nerf_sampling import (
 from neurcomp_core.radiance.rendering.nerf_torch import TorchNetwork, device_of
 from neurcomp_core.radiance.rendering.occupancy import Occupancy
 from neurcomp_core.radiance.training.batches import RayBank
-from neurcomp_core.radiance.training.nerf import NerfRecipe
+from neurcomp_core.radiance.training.nerf_recipe import NerfRecipe
 
 
 @dataclass

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from neurcomp_core.errors import InputError
 from neurcomp_core.radiance import spherical_harmonics
 from neurcomp_core.radiance.grids import EMPTY, SparseGrid
+from neurcomp_core.radiance.rendering import sample_kernels
+from neurcomp_core.radiance.rendering.frames import GridFrame
 from neurcomp_core.radiance.rendering.occupancy import dilated
+from neurcomp_core.radiance.rendering.ranges import over_ranges
 from neurcomp_core.radiance.training.background import in_ellipsoid
 
 # Voxels that a cropped box keeps around what is left.
@@ -62,4 +67,32 @@ def refined(grid: SparseGrid, box: np.ndarray, shape: tuple[int, int, int]) -> S
         centers = box[0, i] + (np.arange(count) + 0.5) * (box[1, i] - box[0, i]) / count
         cells = np.floor((centers - grid.box[0, i]) / grid.voxel[i]).astype(int)
         inside.append(np.clip(cells, 0, grid.links.shape[axis] - 1))
-    return grid.resampled(grid.links[np.ix_(*inside)] != EMPTY, box)
+    return resampled(grid, grid.links[np.ix_(*inside)] != EMPTY, box)
+
+
+def resampled(grid: SparseGrid, keep: np.ndarray, box: np.ndarray | None = None) -> SparseGrid:
+    """Voxels of another size, by trilinear interpolation.
+
+    Parameters
+    ----------
+    grid : SparseGrid
+    keep : ndarray ``(z, y, x)`` bool
+        The new voxels that are to be there; the others are left out.
+    box : ndarray ``(2, 3)``, optional
+        Low and high corner in x, y, z of what they divide; that of the grid if left out. New voxels beyond the grid's
+        box are zero.
+    """
+    box = grid.box if box is None else np.asarray(box, np.float64)
+    links = np.full(keep.shape, EMPTY, np.int32)
+    links[keep] = np.arange(np.count_nonzero(keep), dtype=np.int32)
+    points = np.stack(np.nonzero(keep)[::-1], 1) + 0.5
+    points = box[0] + points * ((box[1] - box[0]) / keep.shape[::-1])
+    table = np.concatenate([grid.density[:, None], grid.sh.reshape(len(grid.sh), -1)], 1)
+    values = np.zeros((len(points), table.shape[1]), table.dtype)
+    if len(table):
+        frame = GridFrame.of(grid)
+        old = np.ascontiguousarray(grid.links, np.int32)
+        given = points, old, False, frame.shape, frame.box, frame.scale, frame.offset, table, values
+        over_ranges(len(points), lambda _, a, b: sample_kernels.sample(a, b, *given))
+    sh = np.ascontiguousarray(values[:, 1:]).reshape(len(points), *grid.sh.shape[1:])
+    return replace(grid, links=links, density=np.ascontiguousarray(values[:, 0]), sh=sh, box=box)
