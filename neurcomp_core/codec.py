@@ -267,15 +267,16 @@ class Codec(ABC):
         return with_preset(cls, preset, overrides)
 
 
-def with_preset(cls: type[T], preset: str, overrides: Mapping[str, Any]) -> T:
-    """An instance of a codec, of arrays or of radiance fields; see `Codec.from_preset`."""
+def with_preset(cls: type[T], preset: str, overrides: Mapping[str, Any], label: str = "") -> T:
+    """An instance of a codec or a training recipe, of its `presets`; `label` names it where it has no `name`."""
     kind: Any = cls
+    label = label or f"codec {kind.name}"
     if preset not in (kind.presets or {"balanced": {}}):
-        raise InputError(f"codec {kind.name} has no preset '{preset}'; it has: {', '.join(kind.presets)}")
+        raise InputError(f"{label} has no preset '{preset}'; it has: {', '.join(kind.presets)}")
     known = {f.name for f in fields(kind)}
     for name in overrides:
         if name not in known:
-            raise InputError(f"codec {kind.name} has no parameter '{name}'; it has: {', '.join(sorted(known))}")
+            raise InputError(f"{label} has no parameter '{name}'; it has: {', '.join(sorted(known))}")
     return cls(**{**kind.presets.get(preset, {}), **overrides})
 
 

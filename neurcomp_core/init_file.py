@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -201,8 +202,9 @@ def named(reference: bytes) -> str:
     return f"'{name}' (SHA-256 {reference[:DIGEST].hex()}…)"
 
 
-def _check(record: InitRecord, left: int) -> None:
-    sane = (
+def sane_shape(record: Any) -> bool:
+    """Whether a record, of a start or of a stream, describes a hash-grid network as encoders write them."""
+    return (
         1 <= record.levels <= 32
         and 1 <= record.features <= 16
         and 2 <= record.base <= 1 << 16
@@ -210,11 +212,12 @@ def _check(record: InitRecord, left: int) -> None:
         and 4 <= record.log2_table <= 28
         and 1 <= record.width <= 256
         and 1 <= record.hidden <= 8
-        and 1 <= record.dims <= 3
-        and 1 <= record.outputs <= 1 << 16
         and record.base * record.growth ** (record.levels - 1) < 1 << 20
     )
-    if not sane:
+
+
+def _check(record: InitRecord, left: int) -> None:
+    if not (sane_shape(record) and 1 <= record.dims <= 3 and 1 <= record.outputs <= 1 << 16):
         raise FormatError(f"the network that the start describes makes no sense: {record}")
     wanted = 2 * sum(math.prod(shape) for shape in record.shapes)
     if left != wanted:

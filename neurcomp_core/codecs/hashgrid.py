@@ -20,7 +20,7 @@ from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import FormatError, InputError, require
 from neurcomp_core.field import Field, Region
-from neurcomp_core.init_file import DIGEST, Init, InitRecord, named
+from neurcomp_core.init_file import DIGEST, Init, InitRecord, named, sane_shape
 from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Target
 
@@ -238,19 +238,8 @@ def values_of(
 
 
 def _check(record: HashGridRecord, spec: ArraySpec, stream: int) -> None:
-    sane = (
-        1 <= record.levels <= 32
-        and 1 <= record.features <= 16
-        and 2 <= record.base <= 1 << 16
-        and 1 < record.growth <= 8
-        and 4 <= record.log2_table <= 28
-        and 1 <= record.width <= 256
-        and 1 <= record.hidden <= 8
-        and all(map(math.isfinite, (record.centre, record.scale, record.step)))
-        and record.step > 0
-        and record.base * record.growth ** (record.levels - 1) < 1 << 20
-    )
-    if not sane:
+    numbers = record.centre, record.scale, record.step
+    if not (sane_shape(record) and all(map(math.isfinite, numbers)) and record.step > 0):
         raise FormatError(f"the network a hashgrid stream describes makes no sense: {record}")
     parameters = network_of(record, spec).parameters
     if parameters > DENSITY * (stream + 64):

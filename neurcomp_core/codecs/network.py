@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from neurcomp_core.codec import Context, Encoded
-from neurcomp_core.codecs.siren import SirenRecord, in_units
+from neurcomp_core.codecs.siren import in_units
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import FormatError, InputError, require
@@ -176,7 +176,7 @@ class Network(NetworkCodec):
         with threads.limit(context.threads):
             parameters = net.unpack(section, steps_of(record.step, record.codes))
             out = net.evaluate(parameters, region, step)
-        return in_units(out, SirenRecord(record.width, centre=record.centre, scale=record.scale), spec)
+        return in_units(out, record.centre, record.scale, spec)
 
     @classmethod
     def margin(cls, encoded: Encoded) -> float:

@@ -146,7 +146,7 @@ class Siren(NetworkCodec):
             else:
                 parameters = model.unpack_floats(net, section)
             out = model.evaluate(net, parameters, spec.shape[:3], region, step, context.threads)
-        return in_units(out, record, spec)
+        return in_units(out, record.centre, record.scale, spec)
 
     @classmethod
     def margin(cls, encoded: Encoded) -> float:
@@ -173,13 +173,13 @@ def network_of(record: SirenRecord, spec: ArraySpec) -> Net:
     return Net(record.width, record.layers, inputs, outputs, record.omega, not record.plain)
 
 
-def in_units(out: np.ndarray, record: SirenRecord, spec: ArraySpec) -> np.ndarray:
+def in_units(out: np.ndarray, centre: float, scale: float, spec: ArraySpec) -> np.ndarray:
     """Network outputs ``(c, z, y, x)`` in the units of the array, floats ``(z, y, x[, c])``."""
     # float32 holds the result of float32 data; others need the wider sum.
     exact = np.float32 if spec.dtype in (np.float32, np.uint8, np.int8, np.uint16, np.int16) else np.float64
     out = out.astype(exact, copy=False)
-    out *= exact(record.scale)
-    out += exact(record.centre)
+    out *= exact(scale)
+    out += exact(centre)
     return out[0] if len(spec.shape) == 3 else np.ascontiguousarray(np.moveaxis(out, 0, 3))
 
 

@@ -22,9 +22,10 @@ from neurcomp_core.codecs import network as codec_module
 from neurcomp_core.codecs.network import NetworkRecord
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
-from neurcomp_core.errors import Interrupted, TargetError
+from neurcomp_core.errors import Interrupted
 from neurcomp_core.field import Field, full_region
 from neurcomp_core.fit import hashgrid_checkpoint as kept
+from neurcomp_core.fit import quantiser_step
 from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.fit.sampling import BlockSampler
 from neurcomp_core.fit.sizes import Candidate
@@ -65,7 +66,10 @@ class Trainer:
         self.field, self.settings, self.context, self.device = field, settings, context, device
         self.spec = ArraySpec(field.values.shape, field.values.dtype)
         low, high = field.limits
-        scale, centre = _short((high - low) / 2, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
+        scale, centre = (
+            quantiser_step.short((high - low) / 2, (high - low) * 1e-6),
+            quantiser_step.short((low + high) / 2, (high - low) * 1e-6),
+        )
         self.record = replace(record, centre=centre, scale=scale)
         self.net = codec_module.network_of(self.record, self.spec)
         self.weights = weights_of(field, context.importance)
@@ -237,8 +241,7 @@ class Trainer:
         with torch.no_grad():
             exact = self.net.values(points.double(), [torch.from_numpy(p).double() for p in parameters], torch)
         seen = self.net.values(points.numpy(), parameters, np)
-        worst = max(float(np.abs(exact.numpy() - seen).max()), 2.0**-30)
-        margin = min(max(math.floor(-math.log2(16 * worst)), 2), 14) if math.isfinite(worst) else 2
+        margin = quantiser_step.margin_of(exact.numpy(), seen)
         return Encoded(wire.pack(replace(record, margin=margin)), encoded.sections)
 
     def at_budget(self, budget: int) -> Candidate:
@@ -254,48 +257,19 @@ class Trainer:
         # Room for a margin that is not the default.
         budget -= 2
         parameters = self._numpy()
-        encoded = self._stream(self.step, parameters)
-        if not 0.985 * budget <= encoded.nbytes <= budget:
-            encoded = self._bisect(budget, parameters)
-        return self.candidate(encoded)
-
-    def _bisect(self, budget: int, parameters: Sequence[np.ndarray]) -> Encoded:
-        coarse = fine = self.step
-        fit = self._stream(coarse, parameters)
-        while fit.nbytes > budget:
-            coarse *= 2
-            fit = self._stream(coarse, parameters)
-            if coarse > self.step * 2**40:
-                raise TargetError(f"{budget} bytes are less than a network needs ({fit.nbytes} bytes)", fit.nbytes)
-        best = fit
-        while self._stream(fine, parameters).nbytes <= budget and fine > self.step * 2**-16:
-            fine /= 2
-        for _ in range(30):
-            if best.nbytes >= 0.995 * budget:
-                break
-            middle = math.sqrt(coarse * fine)
-            fit = self._stream(middle, parameters)
-            if fit.nbytes <= budget:
-                coarse, best = middle, max(best, fit, key=lambda e: e.nbytes)
-            else:
-                fine = middle
-        return best
+        return self.candidate(
+            quantiser_step.fitted(lambda step: self._stream(step, parameters), self.step, budget, "a network")
+        )
 
     def coarsest(self, target: Target, met: Candidate) -> Candidate:
         """The smallest stream, by the quantiser alone, that still meets `target`; `met` does."""
         parameters = self._numpy()
-        fine, coarse = met.step, met.step * 4
-        best = met
-        for _ in range(8):
-            middle = math.sqrt(fine * coarse)
-            encoded = self._stream(middle, parameters)
+
+        def candidate(encoded: Encoded, _: float) -> Candidate | None:
             plausible = self.net.parameters <= codec_module.DENSITY * len(encoded.sections[0])
-            found = self.candidate(encoded) if plausible else None
-            if found and target.met(found.quality):
-                fine, best = middle, min(best, found, key=lambda c: c.encoded.nbytes)
-            else:
-                coarse = middle
-        return best
+            return self.candidate(encoded) if plausible else None
+
+        return quantiser_step.coarsest(lambda step: self._stream(step, parameters), candidate, target, met)
 
 
 def rate_for(settings: Network, record: NetworkRecord) -> float:
@@ -310,9 +284,3 @@ def _schedule(i: int, steps: int) -> float:
     """Learning rate over time: warm-up, then cosine to 1 %."""
     rise = min(1.0, (i + 1) / min(_WARM_UP, max(steps // 10, 1)))
     return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * i / steps)))
-
-
-def _short(value: float, tolerance: float) -> float:
-    """`value` as a float32 where that is close enough; it takes four bytes less."""
-    short = float(np.float32(value))
-    return short if abs(short - value) <= tolerance and math.isfinite(short) else value

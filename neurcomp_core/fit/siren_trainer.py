@@ -23,8 +23,9 @@ from neurcomp_core.codecs import siren as codec_module
 from neurcomp_core.codecs.siren import SirenRecord
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
-from neurcomp_core.errors import Interrupted, TargetError
+from neurcomp_core.errors import Interrupted
 from neurcomp_core.field import Field, full_region
+from neurcomp_core.fit import quantiser_step
 from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.fit.siren_batches import Batches
 from neurcomp_core.fit.siren_course import Course
@@ -83,7 +84,10 @@ class Trainer:
         self.spec = ArraySpec(field.values.shape, field.values.dtype)
         low, high = field.limits
         # As the paper's: outputs are in [-1, 1].
-        scale, centre = _short((high - low) / 2, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
+        scale, centre = (
+            quantiser_step.short((high - low) / 2, (high - low) * 1e-6),
+            quantiser_step.short((low + high) / 2, (high - low) * 1e-6),
+        )
         self.record = replace(record, centre=centre, scale=scale)
         self.net = codec_module.network_of(self.record, self.spec)
         self.weights = weights_of(field, context.importance)
@@ -236,8 +240,7 @@ class Trainer:
         exact = forward(
             self.net, [p.astype(np.float64) for p in parameters], points[: self.net.inputs].T.astype(np.float64)
         )
-        worst = max(float(np.abs(exact - seen[: self.net.outputs].T).max()), 2.0**-30)
-        margin = min(max(math.floor(-math.log2(16 * worst)), 2), 14)
+        margin = quantiser_step.margin_of(exact, seen[: self.net.outputs].T)
         return Encoded(wire.pack(replace(record, margin=margin)), encoded.sections)
 
     def at_budget(self, budget: int) -> Candidate:
@@ -252,47 +255,16 @@ class Trainer:
             self.sense()
         # Room for a margin that is not the default.
         budget -= 2
-        encoded = self._stream(self.step)
-        if not 0.985 * budget <= encoded.nbytes <= budget:
-            encoded = self._bisect(budget)
-        return self.candidate(encoded)
-
-    def _bisect(self, budget: int) -> Encoded:
-        coarse = fine = self.step
-        fit = self._stream(coarse)
-        while fit.nbytes > budget:
-            coarse *= 2
-            fit = self._stream(coarse)
-            if coarse > self.step * 2**40:
-                raise TargetError(f"{budget} bytes are less than a sine network needs ({fit.nbytes} bytes)", fit.nbytes)
-        best = fit
-        while self._stream(fine).nbytes <= budget and fine > self.step * 2**-16:
-            fine /= 2
-        for _ in range(30):
-            if best.nbytes >= 0.995 * budget:
-                break
-            middle = math.sqrt(coarse * fine)
-            fit = self._stream(middle)
-            if fit.nbytes <= budget:
-                coarse, best = middle, max(best, fit, key=lambda e: e.nbytes)
-            else:
-                fine = middle
-        return best
+        return self.candidate(quantiser_step.fitted(self._stream, self.step, budget, "a sine network"))
 
     def coarsest(self, target: Target, met: Candidate) -> Candidate:
         """The smallest stream, by the quantiser alone, that still meets `target`; `met` does."""
-        fine, coarse = met.step, met.step * 4
-        best = met
-        for _ in range(8):
-            middle = math.sqrt(fine * coarse)
-            encoded = self._stream(middle)
+
+        def candidate(encoded: Encoded, _: float) -> Candidate | None:
             plausible = self.net.parameters <= codec_module.DENSITY * len(encoded.sections[0])
-            found = self.candidate(encoded) if plausible else None
-            if found and target.met(found.quality):
-                fine, best = middle, min(best, found, key=lambda c: c.encoded.nbytes)
-            else:
-                coarse = middle
-        return best
+            return self.candidate(encoded) if plausible else None
+
+        return quantiser_step.coarsest(self._stream, candidate, target, met)
 
     def grown(self, record: SirenRecord) -> Trainer:
         """A trainer of a wider network that starts with this one's function: nothing reads the new neurons yet."""
@@ -317,9 +289,3 @@ def _cuda(device: str) -> bool:
     import torch
 
     return device == "cuda" or torch.cuda.is_available()
-
-
-def _short(value: float, tolerance: float) -> float:
-    """`value` as a float32 where that is close enough; it takes four bytes less."""
-    short = float(np.float32(value))
-    return short if abs(short - value) <= tolerance and math.isfinite(short) else value

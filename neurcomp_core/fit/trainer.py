@@ -24,9 +24,10 @@ from neurcomp_core.codecs import hashgrid as codec_module
 from neurcomp_core.codecs.hashgrid import HashGridRecord
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
-from neurcomp_core.errors import Interrupted, TargetError
+from neurcomp_core.errors import Interrupted
 from neurcomp_core.field import Field, full_region
 from neurcomp_core.fit import hashgrid_checkpoint as kept
+from neurcomp_core.fit import quantiser_step
 from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.fit.sampling import BlockSampler
 from neurcomp_core.fit.sizes import Candidate
@@ -77,7 +78,10 @@ class Trainer:
         self.field, self.settings, self.context, self.device = field, settings, context, device
         self.spec = ArraySpec(field.values.shape, field.values.dtype)
         low, high = field.limits
-        scale, centre = _short(high - low, (high - low) * 1e-6), _short((low + high) / 2, (high - low) * 1e-6)
+        scale, centre = (
+            quantiser_step.short(high - low, (high - low) * 1e-6),
+            quantiser_step.short((low + high) / 2, (high - low) * 1e-6),
+        )
         self.record = replace(record, centre=centre, scale=scale)
         self.network: Network = codec_module.network_of(self.record, self.spec)
         self.weights = weights_of(field, context.importance)
@@ -334,49 +338,19 @@ class Trainer:
         if not self.codes:
             self._sense()
         parameters = self._numpy()
-        encoded = self._stream(self.step, parameters)
-        if not 0.98 * budget <= encoded.nbytes <= budget:
-            encoded = self._bisect(budget, parameters)
+        encoded = quantiser_step.fitted(
+            lambda step: self._stream(step, parameters), self.step, budget, "a hash-grid network", 0.98
+        )
         return self._candidate(encoded, wire.unpack(HashGridRecord, encoded.params).step)
-
-    def _bisect(self, budget: int, parameters: list[np.ndarray]) -> Encoded:
-        coarse = fine = self.step
-        fit = self._stream(coarse, parameters)
-        while fit.nbytes > budget:
-            coarse *= 2
-            fit = self._stream(coarse, parameters)
-            if coarse > self.step * 2**40:
-                raise TargetError(
-                    f"{budget} bytes are less than a hash-grid network needs ({fit.nbytes} bytes)", fit.nbytes
-                )
-        best = fit
-        while self._stream(fine, parameters).nbytes <= budget and fine > self.step * 2**-16:
-            fine /= 2
-        for _ in range(30):
-            if best.nbytes >= 0.995 * budget:
-                break
-            middle = math.sqrt(coarse * fine)
-            fit = self._stream(middle, parameters)
-            if fit.nbytes <= budget:
-                coarse, best = middle, max(best, fit, key=lambda e: e.nbytes)
-            else:
-                fine = middle
-        return best
 
     def coarsest(self, target: Target, met: Candidate) -> Candidate:
         """The smallest stream, by the quantiser alone, that still meets `target`; `met` does."""
         parameters = self._numpy()
-        fine, coarse = met.step, met.step * 4
-        best = met
-        for _ in range(8):
-            middle = math.sqrt(fine * coarse)
-            encoded = self._stream(middle, parameters)
-            found = self._candidate(encoded, middle) if self._plausible(encoded) else None
-            if found and target.met(found.quality):
-                fine, best = middle, min(best, found, key=lambda c: c.encoded.nbytes)
-            else:
-                coarse = middle
-        return best
+
+        def candidate(encoded: Encoded, step: float) -> Candidate | None:
+            return self._candidate(encoded, step) if self._plausible(encoded) else None
+
+        return quantiser_step.coarsest(lambda step: self._stream(step, parameters), candidate, target, met)
 
     def _plausible(self, encoded: Encoded) -> bool:
         """Whether readers take so many parameters from so short a stream."""
@@ -425,9 +399,3 @@ def _schedule(i: int, steps: int) -> float:
     rise = min(1.0, (i + 1) / WARM_UP)
     late = max(0.0, (i / steps - 0.4) / 0.6)
     return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * late)))
-
-
-def _short(value: float, tolerance: float) -> float:
-    """`value` as a float32 where that is close enough; it takes four bytes less."""
-    short = float(np.float32(value))
-    return short if abs(short - value) <= tolerance and math.isfinite(short) else value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from neurcomp_core.codec import with_preset
 from neurcomp_core.errors import InputError
 
 
@@ -88,13 +89,7 @@ class NerfRecipe:
         InputError
             If the preset or a parameter does not exist.
         """
-        if name not in cls.presets:
-            raise InputError(f"there is no preset '{name}'; there are: {', '.join(cls.presets)}")
-        known = {f.name for f in fields(cls)}
-        for key in overrides:
-            if key not in known:
-                raise InputError(f"training of NeRFs has no parameter '{key}'; it has: {', '.join(sorted(known))}")
-        return cls(**{**cls.presets[name], **overrides})
+        return with_preset(cls, name, overrides, "training of NeRFs")
 
     def rate_at(self, step: int) -> float:
         return self.rate * (self.last_rate / self.rate) ** (step / self.steps)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
+from neurcomp_core.codec import with_preset
 from neurcomp_core.errors import InputError
 
 
@@ -133,13 +134,7 @@ class PlenoxelsRecipe:
         InputError
             If the preset or a number does not exist, or is out of range.
         """
-        if name not in cls.presets:
-            raise InputError(f"plenoxels has no preset '{name}'; it has: {', '.join(cls.presets)}")
-        known = {f.name for f in fields(cls)}
-        for other in overrides:
-            if other not in known:
-                raise InputError(f"plenoxels has no parameter '{other}'; it has: {', '.join(sorted(known))}")
-        return cls(**{**cls.presets[name], **overrides})
+        return with_preset(cls, name, overrides, "plenoxels")
 
     def of_scene(self, scene: str) -> PlenoxelsRecipe:
         """With the regularisers' weights that a kind of scene gets, see `unbounded_factor`."""
