@@ -138,17 +138,27 @@ def plot(shown: dict[str, Curves], x: str, title: str, path: Path) -> None:
     """A panel per volume; an encoding has a colour, an activation a line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(5.5 * len(shown), 5), layout="constrained")
+    columns = min(len(shown), 2)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(5.5 * columns, 4 * rows + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    for ax, (name, curves) in zip(axes, shown.items(), strict=True):
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(shown) :]:
+        ax.set_axis_off()
+    for ax, (name, curves) in zip(axes, shown.items(), strict=False):
         for (encoding, activation), points in curves.items():
             number = list(ENCODINGS).index(encoding)
             dash = ("-", "--", ":")[ACTIVATIONS.index(activation)]
             label = encoding if activation == next(iter(curves))[1] else f"{encoding}, {activation}"
             ax.plot(*zip(*points, strict=True), dash, color=f"C{number}", marker="os^vDPX*ph"[number], label=label)
         ax.set(title=name, xlabel=x, ylabel="PSNR (dB)", xscale="log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:,.3g}" if value < 100 else f"{value:,.0f}")
+        )
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.suptitle(title)
