@@ -90,6 +90,7 @@ def build(
     results = _Results(good, _names(good))
     blocks: list[Block] = [Heading(1, "Benchmark of volume codecs"), *_about(rows, good), Paragraph(_NOTE)]
     told(0.0, "savings and speed")
+    blocks += _rates(results, folder)
     blocks += _savings(results, folder)
     blocks += _speed(results, folder)
     for i, volume in enumerate(results.volumes):
@@ -111,6 +112,25 @@ def _about(rows: Sequence[Row], good: Sequence[Row]) -> list[Block]:
 
 
 # --------------------------------------------------------------------------------------------------- all volumes
+
+
+def _rates(results: _Results, folder: Path) -> list[Block]:
+    """PSNR over compression ratio, a panel of each volume; nothing of one volume, which has its own plot."""
+    if len(results.volumes) < 2:
+        return []
+    shown = [
+        Panel(
+            [
+                Curve(line.codec, [(_ratio(r), _number(r["psnr_db"])) for r in results.of(line, volume)],
+                      line.preset, name)
+                for line, name in results.names.items()
+            ],
+            "compression ratio", "PSNR (dB)", volume, log_x=True,
+        )
+        for volume in results.volumes
+    ]  # fmt: skip
+    plots.panels(shown, folder / "rates.png")
+    return [Heading(2, "Rate and distortion"), Picture("rates.png", "PSNR over compression ratio of each volume")]
 
 
 def _savings(results: _Results, folder: Path) -> list[Block]:
@@ -235,7 +255,7 @@ def _volume(
     blocks += _pictures(_equal(results, volume, kept), volume, stem, folder, original)
     cells = [
         (r["codec"], r["preset"], f"{r['target']} {r['value']}", f"{int(r['bytes']):,}",
-         f"{float(r['raw_bytes']) / int(r['bytes']):.4g}", f"{float(r['bits_per_voxel']):.4g}",
+         f"{_ratio(r):.4g}", f"{float(r['bits_per_voxel']):.4g}",
          _decibels(r["psnr_db"]), _short(r["max_error"]), _short(r["ssim"]), _short(r["gradient_error"]),
          _short(r["isosurface_mean"]), _short(r["spectrum_error_db"]), _short(r["encode_s"], 3),
          _short(r["decode_s"], 3), _short(r["peak_mib"]))
@@ -279,8 +299,8 @@ def _pictures(
     shown, spectra = [], [Curve("original", _spectrum(field), label="original")]
     for row, path in chosen:
         (decoded,) = decompress(path)
-        ratio = metrics.ratio(field.nbytes, int(row["bytes"]))
-        shown.append(bench_pictures.Shown(f"{row['codec']}, {ratio:.3g}:1, {_decibels(row['psnr_db'])} dB", decoded))
+        title = f"{row['codec']}, {_ratio(row):.3g}:1, {_decibels(row['psnr_db'])} dB"
+        shown.append(bench_pictures.Shown(title, decoded))
         spectra.append(Curve(row["codec"], _spectrum(decoded), row["preset"]))
     kind = bench_pictures.draw(field, shown, folder / f"{stem}-picture.png")
     x, y = "frequency (cycles per sample)", "mean power of a mode"
@@ -309,14 +329,19 @@ def _line(row: Row) -> _Line:
 
 
 def _names(rows: Sequence[Row]) -> dict[_Line, str]:
-    """What to call each codec and preset; ours first, then the peers."""
+    """What to call each codec and preset, `balanced` going without saying; ours first, then the peers."""
     lines = sorted({_line(row) for row in rows}, key=lambda line: (line.codec in savings.PEERS, line))
     many = {line.codec for line in lines if sum(other.codec == line.codec for other in lines) > 1}
+    many |= {line.codec for line in lines if line.preset != "balanced"}
     return {line: f"{line.codec} {line.preset}" if line.codec in many else line.codec for line in lines}
 
 
 def _point(row: Row) -> savings.Point:
     return float(row["psnr_db"]), float(row["bytes"])
+
+
+def _ratio(row: Row) -> float:
+    return metrics.ratio(int(row["raw_bytes"]), int(row["bytes"]))
 
 
 def _number(text: str) -> float:

@@ -26,10 +26,13 @@ _STYLES = {
     "sperr": ("#CC79A7", "^"),
     "sz3": ("#56B4E9", "v"),
     "zfp": ("#E69F00", "P"),
+    "siren": ("#661100", "*"),
+    "network": ("#5A5A5A", "p"),
+    "tucker": ("#8C613C", "h"),
     "auto": ("#7F3C8D", "X"),
     "original": ("#000000", ""),
 }
-_OTHERS = (("#8C613C", "*"), ("#5A5A5A", "p"), ("#3969AC", "h"))
+_OTHERS = (("#999933", "<"), ("#3969AC", ">"), ("#A5AA99", "d"))
 _DASHES = {"balanced": "-", "fast": "--", "small": ":"}
 _SMALL, _LARGE = 8.5, 10.5
 
@@ -85,8 +88,8 @@ def style(codec: str) -> tuple[str, str]:
     return _STYLES.get(codec) or _OTHERS[zlib.crc32(codec.encode()) % len(_OTHERS)]
 
 
-def panels(shown: Sequence[Panel], path: str | os.PathLike[str], title: str = "") -> None:
-    """Draw panels side by side, with one legend below them.
+def panels(shown: Sequence[Panel], path: str | os.PathLike[str], title: str = "", across: int = 3) -> None:
+    """Draw panels side by side, at most `across` in a row, with one legend below them.
 
     Raises
     ------
@@ -100,9 +103,14 @@ def panels(shown: Sequence[Panel], path: str | os.PathLike[str], title: str = ""
     if not any(points for curves in drawn for points in curves):
         raise InputError(f"plot '{path}': there is no point to draw")
     width = 9.6 if len(shown) < 3 else 11.4
-    figure = picture._figure(width, 5.2 if len(shown) == 1 else 4.2)
+    columns = min(len(shown), across)
+    rows = -(-len(shown) // columns)
+    figure = picture._figure(width, 5.2 if len(shown) == 1 else 0.6 + 3.6 * rows)
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in places[len(shown) :]:
+        ax.set_axis_off()
     entries: dict[str, Any] = {}
-    for ax, panel, curves in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, drawn, strict=True):
+    for ax, panel, curves in zip(places[: len(shown)], shown, drawn, strict=True):
         _axes(ax, panel, any(curves))
         most = max((len(points) for points in curves), default=0)
         for curve, points in zip(panel.curves, curves, strict=True):
@@ -112,9 +120,9 @@ def panels(shown: Sequence[Panel], path: str | os.PathLike[str], title: str = ""
                 if name:
                     entries.setdefault(name, line)
     # As many columns as fit the width.
-    columns = max(1, min(len(entries), int(width * 12 / (10 + max(map(len, entries), default=0)))))
+    ncols = max(1, min(len(entries), int(width * 12 / (10 + max(map(len, entries), default=0)))))
     legend = figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=columns, frameon=False,
+        list(entries.values()), list(entries), loc="outside lower center", ncols=ncols, frameon=False,
         fontsize=_SMALL + 1, handlelength=3.2,
     )  # fmt: skip
     for text in legend.get_texts():

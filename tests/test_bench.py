@@ -553,9 +553,33 @@ def test_report_without_pictures_or_peers(made: Made, tmp_path: Path) -> None:
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "that takes a codec and one of its peers" in text
     assert "picture" not in text
+    assert "rates.png" not in text
     for row in made.rows:
         bench_table.append(tmp_path / "failed.csv", row | {"status": "no"})
     assert "no measurement that succeeded" in refused("bench", "report", tmp_path / "failed.csv", "-o", tmp_path / "r")
+
+
+def test_a_report_of_several_volumes_has_their_curves_in_one_plot(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, list[Panel]] = {}
+    draw = plots.panels
+    monkeypatch.setattr(
+        plots, "panels", lambda shown, path, *rest: (drawn.update({path.name: shown}), draw(shown, path))
+    )
+    table = tmp_path / "table.csv"
+    for volume in ("a", "b"):
+        for row in made.rows:
+            bench_table.append(table, row | {"volume": volume})
+        bench_table.append(table, made.rows[0] | {"volume": volume, "codec": "siren", "preset": "fast"})
+    good("bench", "report", table, "-o", tmp_path / "report")
+    assert [panel.title for panel in drawn["rates.png"]] == ["a", "b"]
+    assert (tmp_path / "report" / "rates.png").stat().st_size > 0
+    first = made.rows[0]
+    for panel in drawn["rates.png"]:
+        curve = next(c for c in panel.curves if c.codec == "siren")
+        assert curve.label == "siren fast"
+        assert curve.points == [(int(first["raw_bytes"]) / int(first["bytes"]), float(first["psnr_db"]))]
 
 
 def test_documents() -> None:
@@ -600,7 +624,12 @@ def test_plots_keep_a_codecs_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert first[0].get_color() != first[1].get_color()
     assert first[0].get_linestyle() == "--"
     np.testing.assert_array_equal(first[0].get_xdata(), [1, 2])
-    assert len({plots.style(name)[0] for name in ("wavelet", "hashgrid", *savings.PEERS)}) == 6
+    known = ("wavelet", "hashgrid", "siren", "network", "tucker", "auto", *savings.PEERS)
+    assert len({plots.style(name) for name in known}) == len({plots.style(name)[0] for name in known}) == len(known)
+    curve = Curve("a", [(1.0, 2.0)])
+    plots.panels([Panel([curve], "x", "y", title) for title in "pqrst"], tmp_path / "rows.png", across=3)
+    places = [(ax.get_title(), ax.get_subplotspec().rowspan.start) for ax in drawn[-1].axes if ax.axison]
+    assert places == [("p", 0), ("q", 0), ("r", 0), ("s", 1), ("t", 1)]
     plots.speeds([Speed("sz3", "sz3", [1.0, 100.0], []), Speed("zfp", "zfp", [], [])], tmp_path / "b.png")
     assert [label.get_text() for label in drawn[-1].axes[0].get_yticklabels()] == ["sz3"]
     for nothing in (
