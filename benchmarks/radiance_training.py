@@ -43,6 +43,7 @@ from neurcomp_core.radiance.codec import RadianceContext, codec_of
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.grids import SparseGrid
 from neurcomp_core.radiance.imports.dvgo import DvgoModel
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.training.watch import Moment
 from neurcomp_core.radiance.volume import RadianceModel, RadianceVolume
 from neurcomp_core.threads import limit
@@ -52,7 +53,7 @@ HEADS = ("model", "changed", "voxels", "rows", "s", "PSNR dB", "SSIM", "model by
 WARM_UP = {
     "plenoxels": {"steps": 4, "size": 16, "levels": 2, "rays": 32},
     "dvgo": {"coarse_steps": 2, "fine_steps": 2, "coarse_batch": 32, "fine_batch": 32, "resolution": 8,
-             "coarse_resolution": 8, "channels": 3, "width": 8},
+             "coarse_resolution": 8, "width": 8},
     "nerf": {"steps": 2, "batch": 8, "width": 8, "depth": 2, "warm_up": 1},
 }  # fmt: skip
 
@@ -92,13 +93,18 @@ class Bench:
         wanted = [text for text in wanted if text.partition("=")[0] in known]
         recipe = trainer.recipe.from_preset(options.preset, **settings_in(known, f"model {model}", wanted))
         what = (model, recipe, options.data, options.scene, options.size, options.views, options.downscale)
-        key = hashlib.sha256(repr((*what, options.device, options.threads, options.seed)).encode()).hexdigest()[:12]
+        run = options.device, options.threads, options.seed
+        run += () if options.backend == "auto" else (options.backend,)
+        key = hashlib.sha256(repr((*what, *run)).encode()).hexdigest()[:12]
         if "psnr" in self.rows.get(key, {}):
             return self.rows[key]
         self._warm(trainer)
         volume = RadianceVolume.of(self._trained(trainer, recipe, key), self.train)
-        found = [figures for _, figures, _ in evaluation.evaluate(volume, self.unseen)]
-        context = RadianceContext(options.device, options.threads, options.seed, views=self.train, unseen=self.unseen)
+        place = Place.of(options.device, options.backend)
+        found = [figures for _, figures, _ in evaluation.evaluate(volume, self.unseen, place=place)]
+        context = RadianceContext(
+            options.device, options.threads, options.seed, views=self.train, unseen=self.unseen, backend=options.backend
+        )
         packed = files.compress(volume, codec_of(volume).from_preset("balanced"), None, context)
         self.keep(
             key,
@@ -132,7 +138,9 @@ class Bench:
             print(f"  {trainer.name}: step {moment.step} of {moment.steps}, {spent():.0f} s{psnr}", flush=True)
 
         checkpoint = self.cache / f"{key}.ckpt"
-        context = RadianceContext(options.device, options.threads, options.seed, self.progress, checkpoint=checkpoint)
+        context = RadianceContext(
+            options.device, options.threads, options.seed, self.progress, checkpoint=checkpoint, backend=options.backend
+        )
         try:
             return trainer.train(self.train, recipe, replace(context, views=self.train), watch)
         finally:
@@ -140,7 +148,8 @@ class Bench:
 
     def _warm(self, trainer: trainers.Trainer) -> None:
         recipe = trainer.recipe.from_preset("fast", **WARM_UP[trainer.name])
-        context = RadianceContext(self.options.device, self.options.threads, views=self.train)
+        options = self.options
+        context = RadianceContext(options.device, options.threads, views=self.train, backend=options.backend)
         trainer.train(self.train.take([0, 1]), recipe, context)
 
     def keep(self, key: str, figures: dict[str, Any]) -> None:
@@ -198,6 +207,7 @@ def parsed() -> argparse.Namespace:
     found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     found.add_argument("--vary", action="append", default=[], metavar='"KEY=VALUE …"')
     found.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
+    found.add_argument("--backend", default="auto", choices=("auto", "triton", "torch", "numba"))
     found.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--cache", default="build/radiance_training", metavar="FOLDER")

@@ -5,8 +5,7 @@
 FOLDER holds sperr_wmag_91.npy and isabel_sub100_pressure.npy. The reference's files of these volumes, made by its
 public program, are 31,145 and 47,329 bytes (28.14 dB) and 20,281 bytes (34.60 dB).
 
-Recipe: Lu, Jiang, Levine, Berger 2021, written down here in plain torch: 8 layers, width by the compression ratio, Adam
-5e-5 with a fifth of the rate every 20 passes, 75 passes of random samples, 16,384 a step. Without --full it is timed
+Recipe: `neurcomp_recipe`, 75 passes of plain torch. Without --full it is timed
 for a number of steps and its 75 passes are extrapolated from them (marked ~); its PSNR is then that of its own files.
 
 For each file the codec gets the same bytes, for the whole .nvc file, and at most the recipe's 75 passes; and is run
@@ -18,7 +17,6 @@ first call that compiles the kernels.
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +24,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import describe
+from neurcomp_recipe import BATCH, PASSES, Recipe
 
 from neurcomp_core.codec import Context
 from neurcomp_core.codecs.siren import Siren
 from neurcomp_core.field import Field
-from neurcomp_core.nets.siren import Siren as Net
-from neurcomp_core.nets.siren import axis_coordinates, forward_torch, lattice_points, paper_width
 from neurcomp_core.pipeline import compress
 from neurcomp_core.target import Bytes
 
-PASSES, BATCH, RATE, DECAY, DECAY_PASSES = 75, 16384, 5e-5, 0.2, 20
 TIMED_STEPS = 40
 #: Passes that are tried, from few to many, for the reference's quality.
 SHORT = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -60,35 +56,8 @@ CASES = (
 
 def recipe(values: np.ndarray, ratio: float, steps: int | None) -> tuple[float, float]:
     """Seconds of the published training, and the PSNR of its float network; of so many `steps`, or of all."""
-    net = Net(paper_width(values.size / ratio))
-    torch.manual_seed(0)
-    parameters = []
-    for k, (rows, columns) in enumerate(net.shapes):
-        bound = 1 / columns if k == 0 else math.sqrt(6 / columns) / net.omega
-        phase = 1 / math.sqrt(columns)
-        parameters += [torch.empty(rows, columns).uniform_(-bound, bound), torch.empty(rows).uniform_(-phase, phase)]
-    for p in parameters:
-        p.requires_grad_()
-    low, high = float(values.min()), float(values.max())
-    targets = torch.from_numpy(2 * (values.reshape(-1) - low) / (high - low) - 1)
-    points = torch.from_numpy(lattice_points(axis_coordinates(values.shape)))
-    optimiser = torch.optim.Adam(parameters, RATE)
-    every = values.size / BATCH
-    start = time.perf_counter()
-    for step in range(steps or round(PASSES * every)):
-        drawn = torch.randint(len(targets), (BATCH,))
-        loss = torch.nn.functional.mse_loss(forward_torch(net, parameters, points[drawn])[:, 0], targets[drawn])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * DECAY ** (int((step + 1) / every + 1) // DECAY_PASSES)
-    seconds = time.perf_counter() - start
-    with torch.no_grad():
-        parts = [forward_torch(net, parameters, p)[:, 0] - t for p, t in
-                 zip(points.split(BATCH), targets.split(BATCH), strict=True)]  # fmt: skip
-        error = float((torch.cat(parts).double() ** 2).mean())
-    return seconds, 10 * math.log10(4 / error)
+    training = Recipe(values, ratio)
+    return training.run(steps or training.steps), training.psnr()
 
 
 def ours(field: Field, nbytes: int, passes: float, threads: int) -> tuple[float, float, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from neurcomp_core.nets.backends import NAMES
 from neurcomp_filters import settings
 
 
@@ -53,6 +54,16 @@ def choice(name: str, values: Sequence[str], documentation: str, level: str = "d
       <Documentation>{documentation}</Documentation>
       <Hints><NoDefault/></Hints>
     </StringVectorProperty>"""
+
+
+def device() -> str:
+    """Where to compute."""
+    return choice("Device", ["auto", "cpu", "cuda"], "Where to compute; auto takes CUDA if present.", "advanced")
+
+
+def backend() -> str:
+    """What computes networks."""
+    return choice("Backend", NAMES, "What computes networks; auto takes the fastest that is there.", "advanced")
 
 
 def target_value(index: int, name: str, label: str, documentation: str) -> str:

@@ -17,14 +17,15 @@ from neurcomp_filters.radiance_camera import VtkCamera
 from neurcomp_filters.radiance_input import RadianceInput
 
 if TYPE_CHECKING:
-    from neurcomp_core.radiance.rendering.views import View
+    from neurcomp_core.radiance.rendering.views import Renderable, View
+    from neurcomp_core.radiance.volume import RadianceVolume
 
 #: Colours of the picture, its first array.
 RGB = "rgb"
 
 
 class RadianceRender(RadianceInput):
-    """Render a radiance field by marching rays on the CPU.
+    """Render a radiance field by marching rays, on a CUDA device where there is one.
 
     The input is an image with a density and with spherical harmonics or colours, or what `NvcReader` made of a radiance
     file (see `RadianceInput`). The output is a flat image with ``rgb`` (over the background), ``opacity`` and ``depth``
@@ -48,6 +49,8 @@ class RadianceRender(RadianceInput):
         self._step = 0.5
         self._normals = False
         self._in_scene = True
+        self._device = self._backend = "auto"
+        self._sent: tuple[RadianceVolume, tuple[str, str], Renderable] | None = None
 
     def SetCameraPosition(self, x: float, y: float, z: float) -> None:
         """The same as the focal point: a view of the whole."""
@@ -81,6 +84,14 @@ class RadianceRender(RadianceInput):
         """Whether to add ``normal``, unit vectors against the density's gradient."""
         self._set(_normals=bool(wanted))
 
+    def SetDevice(self, name: str) -> None:
+        """``auto``, ``cpu`` or ``cuda``."""
+        self._set(_device=str(name))
+
+    def SetBackend(self, name: str) -> None:
+        """``auto``, ``triton``, ``torch`` or ``numba``."""
+        self._set(_backend=str(name))
+
     def SetInScene(self, wanted: bool) -> None:
         """Whether the picture stands where the camera sees it, at the focal point; else a pixel is one unit."""
         self._set(_in_scene=bool(wanted))
@@ -100,8 +111,18 @@ class RadianceRender(RadianceInput):
 
     # .......................................................................................................... work
 
+    def _renderable(self, volume: RadianceVolume) -> Renderable:
+        """What makes the pictures; sent to a device once."""
+        from neurcomp_core.radiance.evaluation import rendered_by
+        from neurcomp_core.radiance.places import Place
+
+        asked = self._device, self._backend
+        if self._sent is None or self._sent[0] is not volume or self._sent[1] != asked:
+            self._sent = None
+            self._sent = volume, asked, rendered_by(volume, Place.of(*asked))
+        return self._sent[2]
+
     def _render(self, source: vtkDataSet, output: vtkImageData) -> None:
-        from neurcomp_core.radiance.evaluation import field_of
         from neurcomp_core.radiance.rendering.frames import Rays
         from neurcomp_core.radiance.rendering.march import MarchOptions
         from neurcomp_core.radiance.rendering.views import render_rays
@@ -115,10 +136,10 @@ class RadianceRender(RadianceInput):
         progress = self._progress(self._time_limit)
         with threads.limit(self.threads()):
             volume, rotation = self.field(parts, Context(progress=progress))
-            field = field_of(volume)
+            field = self._renderable(volume)
             if volume.scene == "forward-facing":
                 self.Warn("this field is in normalised device coordinates, which are not those of its photographs")
-            camera = camera.aimed(field.box, rotation)
+            camera = camera.aimed(volume.box, rotation)
             origins, directions = camera.rays()
             # Rays in the coordinates of the image's axes; what they see depends on their direction in the world.
             rays = Rays(origins @ rotation, directions @ rotation, views=directions)

@@ -13,6 +13,7 @@ from typing import Any
 from vtkmodules.vtkCommonCore import vtkOutputWindow
 
 from neurcomp_core.errors import InputError, NeurCompError
+from neurcomp_core.nets.backends import NAMES
 from neurcomp_filters.settings import codec_choices, preset_names
 
 # Option, property of the filters and writers, what the property `Target` then is, help.
@@ -115,6 +116,7 @@ def add_run(options: argparse.ArgumentParser, codec: bool = True) -> None:
     group.add_argument("--preset", default="balanced", help=f"one of {', '.join(preset_names())}")
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="codec parameter; repeatable")
     group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    group.add_argument("--backend", default="auto", choices=NAMES, help="what computes networks")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all")
 
@@ -142,6 +144,7 @@ def properties(arguments: argparse.Namespace) -> dict[str, Any]:
         "Preset": arguments.preset,
         "CodecParameters": " ".join(arguments.set),
         "Device": arguments.device,
+        "Backend": arguments.backend,
         "Seed": arguments.seed,
         "Threads": arguments.threads,
     }

@@ -57,7 +57,7 @@ class CompressionSettings(Algorithm):
         self._preset = "balanced"
         self._residual = False
         self._parameters = ""
-        self._device = "auto"
+        self._device = self._backend = "auto"
         self._threads = 0
         self._seed = 0
         self._time_limit = 0.0
@@ -110,6 +110,10 @@ class CompressionSettings(Algorithm):
         """``auto``, ``cpu`` or ``cuda``."""
         self._set(_device=str(name))
 
+    def SetBackend(self, name: str) -> None:
+        """One of `nets.backends.NAMES`."""
+        self._set(_backend=str(name))
+
     def SetThreads(self, count: int) -> None:
         """CPU threads; 0 for all, or one per process of a parallel run."""
         self._set(_threads=int(count))
@@ -154,7 +158,7 @@ class CompressionSettings(Algorithm):
 
     def context(self, progress: Progress) -> Context:
         """How to run."""
-        return Context(self._device, self._threads or default_threads(), self._seed, progress)
+        return Context(self._device, self._threads or default_threads(), self._seed, progress, backend=self._backend)
 
 
 def default_threads() -> int:

@@ -24,6 +24,7 @@ from neurcomp_core.codec import codec_by_name, registry, usable_cpus
 from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field
 from neurcomp_core.files import atomic_write
+from neurcomp_core.nets.backends import NAMES
 from neurcomp_core.progress import Progress
 from neurcomp_core.target import parse_targets
 
@@ -128,6 +129,9 @@ def run(
     device: Annotated[
         str, typer.Option(metavar="cpu|cuda|auto", help="Where to compute.", rich_help_panel=_RUN)
     ] = "cpu",
+    backend: Annotated[
+        str, typer.Option(metavar="|".join(NAMES), help="What computes networks.", rich_help_panel=_RUN)
+    ] = "auto",
     time_limit: Annotated[
         float | None, typer.Option(min=0.0, metavar="SECONDS", help="For each compression.", rich_help_panel=_RUN)
     ] = None,
@@ -155,7 +159,9 @@ def run(
         out,
         tuple(_chosen(codecs, presets)),
         tuple((t.label, t.value) for t in parse_targets(" ".join(targets or [_TARGETS]))),
-        Case("", "", "", "", 0.0, device, threads or usable_cpus(), seed, time_limit, _measures(measure)),
+        Case(
+            "", "", "", "", 0.0, device, threads or usable_cpus(), seed, time_limit, _measures(measure), backend=backend
+        ),
         tuple(part.strip() for part in isovalues.split(",")),
         keep,
         retry,

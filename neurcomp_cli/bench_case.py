@@ -59,6 +59,8 @@ class Case:
         In the units of the data.
     keep : str
         Where to write the compressed file; nowhere if empty.
+    backend : str
+        Of `nets.backends.NAMES`.
     """
 
     field: str
@@ -73,6 +75,7 @@ class Case:
     measures: tuple[str, ...] = ()
     isovalues: tuple[float, ...] = ()
     keep: str = ""
+    backend: str = "auto"
 
     @property
     def wanted(self) -> Target:
@@ -100,17 +103,21 @@ def run(case: Case) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
+def _context(case: Case, time_limit: float | None = None) -> Context:
+    return Context(case.device, case.threads, case.seed, Progress(time_limit=time_limit), backend=case.backend)
+
+
 def measured(case: Case) -> dict[str, Any]:
     """Figures of a case, measured in this process."""
     field = load(case.field)
     codec = codec_by_name(case.codec).from_preset(case.preset)
     warm(field, codec, case)
     baseline = memory("VmRSS")
-    context = Context(case.device, case.threads, case.seed, Progress(time_limit=case.time_limit))
+    context = _context(case, case.time_limit)
     start = time.perf_counter()
     compressed = compress(field, case.wanted, codec, context)
     middle = time.perf_counter()
-    (decoded,) = decompress(compressed.data, context=Context(case.device, case.threads))
+    (decoded,) = decompress(compressed.data, context=_context(case))
     end = time.perf_counter()
     # The kernel counts pages in batches: what it says is the most may be a little less than what it says is now.
     peak = max(memory("VmHWM"), baseline)
@@ -141,7 +148,7 @@ def warm(field: Field, codec: Codec, case: Case) -> None:
     small = Field(np.ascontiguousarray(field.values[step]), name=field.name)
     # Any size serves to go through the search for one.
     target = Ratio(4) if case.wanted.budget(1) is not None else case.wanted
-    context = Context(case.device, case.threads, case.seed, Progress(time_limit=_WARM_SECONDS))
+    context = _context(case, _WARM_SECONDS)
     try:
         decompress(compress(small, target, codec, context).data)
     except MissingExtraError:

@@ -134,6 +134,7 @@ def compress(
     ] = 0,
     threads: options.Threads = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -199,6 +200,7 @@ def compress(
         options.checkpoint_of(chosen, checkpoint),
         regions.wanted(region, importance, transfer_function, region_weight),
         options.init_of(chosen, init),
+        backend,
     )
     done: list[dict[str, Any]] = []
     try:

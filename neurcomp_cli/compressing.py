@@ -42,6 +42,7 @@ class Job:
     checkpoint: Path | None
     regions: Wanted
     init: Init | None = None
+    backend: str = "auto"
 
 
 def outputs(inputs: Sequence[Path], out: Path | None, force: bool) -> list[Path]:
@@ -111,6 +112,7 @@ def _written(
                 checkpoint=job.checkpoint,
                 importance=importance,
                 init=job.init,
+                backend=job.backend,
             )
             result = work(context)
         except Interrupted as stop:

@@ -108,6 +108,8 @@ def working(
                 yield progress
         else:
             yield progress
+    for note in () if quiet else progress.notes:
+        say(f"note: {note}")
 
 
 class _Silent:

@@ -62,6 +62,7 @@ def decompress(
     init: options.Start = None,
     threads: options.Threads = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -82,7 +83,7 @@ def decompress(
     fields: list[Field] = []
     begun = None if init is None else Init.read(init)
     with working(f"decompressing {source.name}", quiet=quiet) as progress:
-        context = Context(device, threads or usable_cpus(), progress=progress, init=begun)
+        context = Context(device, threads or usable_cpus(), progress=progress, init=begun, backend=backend)
         if target.suffix.lower() == ".npy" and region is None and level == 0 and file.spec(indices[0]).nbytes > _LARGE:
             fields.append(_written(file, indices, target, context))
         else:

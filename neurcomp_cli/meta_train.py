@@ -57,6 +57,7 @@ def meta_train(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same start.")] = 0,
     threads: options.Threads = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     time_limit: Annotated[
         float | None, typer.Option(min=0.0, metavar="SECONDS", help="Then write the start so far; exit with 3.")
     ] = None,
@@ -96,7 +97,7 @@ def meta_train(
     budget = target.budget(fields[0].nbytes)
     assert budget is not None
     with working("learning a start", quiet=quiet, time_limit=time_limit, hands_over=True) as progress:
-        context = Context(device, threads or usable_cpus(), seed, progress)
+        context = Context(device, threads or usable_cpus(), seed, progress, backend=backend)
         try:
             found = learn(fields, budget, codec, plan, context, out.stem)
         except Interrupted as stop:

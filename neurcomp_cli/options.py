@@ -16,6 +16,7 @@ from neurcomp_core.errors import InputError
 from neurcomp_core.field import Region
 from neurcomp_core.files import checked_path
 from neurcomp_core.init_file import Init
+from neurcomp_core.nets.backends import NAMES
 from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Bytes, L2Error, MaxError, Psnr, Ratio, RelativeError, Rmse, Target
 
@@ -46,6 +47,9 @@ Start = Annotated[
     typer.Option("--init", metavar="FILE.nvi", help="The start that arrays are stored as differences to, if any."),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto takes CUDA if present.")]
+Backend = Annotated[
+    str, typer.Option(metavar="|".join(NAMES), help="What computes networks; auto takes the fastest that is there.")
+]
 
 
 def add(app: typer.Typer, command: Callable[..., None], *examples: str, **settings: Any) -> None:

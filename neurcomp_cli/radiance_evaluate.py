@@ -18,6 +18,7 @@ from neurcomp_core.radiance import evaluation, movies
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.evaluation import ViewFigures
 from neurcomp_core.radiance.images import write_png
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.threads import limit
 
 _EXAMPLES = (
@@ -53,6 +54,8 @@ def evaluate(
     holdout: radiance_files.Holdout = 8,
     skip_missing: radiance_files.SkipMissing = False,
     threads: options.Threads = None,
+    device: options.Device = "auto",
+    backend: radiance_files.Backend = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -64,16 +67,17 @@ def evaluate(
     for path in (csv, html, picture):
         if path is not None:
             check_writable(path, force)
-    count = threads or usable_cpus()
+    count, place = threads or usable_cpus(), Place.of(device, backend)
     with working(f"evaluating {source.name}", quiet=quiet) as progress, limit(count):
         settings = ImageSettings(downscale, background, holdout, skip_missing)
-        volume, images = opened_with_images(source, data, settings, Context("cpu", count))
+        context = Context("cpu", count)
+        volume, images = opened_with_images(source, data, settings, context, to_render=not place.host)
         seen = split_of(images, split)
         chosen = None if views is None else evaluation.spread(views, len(seen))
         worst: tuple[float, Callable[[], np.ndarray]] | None = None
         rows: list[ViewFigures] = []
         network = _NETWORK if lpips else None
-        for index, figures, view in evaluation.evaluate(volume, seen, chosen, network, progress):
+        for index, figures, view in evaluation.evaluate(volume, seen, chosen, network, progress, place):
             rows.append(figures)
             if worst is None or figures.psnr < worst[0]:
                 color = view.color
@@ -86,7 +90,8 @@ def evaluate(
     if html is not None:
         table.write_html(html, f"{source.name}, {len(rows)} views of {data.name}")
     if as_json:
-        report.print_json(_record(source, data, rows, table, picture))
+        where = {"device": place.device, "backend": place.backend}
+        report.print_json({**_record(source, data, rows, table, picture), **where})
     elif not quiet:
         report.table(table.heads, table.cells, left=1)
         report.note(radiance_tables.NOTE + (f" LPIPS: network {_NETWORK}." if lpips else ""))

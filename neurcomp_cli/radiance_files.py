@@ -62,6 +62,13 @@ Evaluate = Annotated[
         show_default=False,
     ),
 ]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|triton|torch|numba",
+        help="What computes fields: numba on the CPU; on CUDA triton, or plain torch where it is missing.",
+    ),
+]
 _NAMED = {"white": WHITE, "black": BLACK}
 _SPLITS = ("train", "val", "test")
 
@@ -135,8 +142,10 @@ def judges(data: PosedImages, count: int | None) -> PosedImages | None:
     return seen if count is None else seen.take(evaluation.spread(count, len(seen)))
 
 
-def opened(path: Path, context: Context | None = None) -> RadianceVolume:
+def opened(path: Path, context: Context | None = None, *, to_render: bool = False) -> RadianceVolume:
     """A radiance volume: of a ``.nvc`` file, or of a trained model of another program.
+
+    `to_render` leaves what is compressed as small as it is, see `files.load`.
 
     Raises
     ------
@@ -147,7 +156,7 @@ def opened(path: Path, context: Context | None = None) -> RadianceVolume:
     if is_compressed(path):
         from neurcomp_core.radiance import files
 
-        return files.load(path, context)
+        return files.load(path, context, to_render=to_render)
     return imported(path)
 
 
@@ -162,11 +171,11 @@ def check_readable(path: Path) -> None:
 
 
 def opened_with_images(
-    path: Path, data: Path, settings: ImageSettings, context: Context | None = None
+    path: Path, data: Path, settings: ImageSettings, context: Context | None = None, *, to_render: bool = False
 ) -> tuple[RadianceVolume, PosedImages]:
     """A radiance volume and images to look at it with; another program's model has bounds and background of these."""
     if is_compressed(path):
-        volume = opened(path, context)
+        volume = opened(path, context, to_render=to_render)
         return volume, images_of(data, settings, volume)
     check_readable(path)
     images = images_of(data, settings)

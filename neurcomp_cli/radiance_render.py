@@ -19,6 +19,7 @@ from neurcomp_core.errors import InputError
 from neurcomp_core.progress import Progress
 from neurcomp_core.radiance import evaluation, movies, viewpoints
 from neurcomp_core.radiance.dataset import PosedImages
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.rendering.pictures import Kind, picture
 from neurcomp_core.radiance.rendering.views import View, render_view
 from neurcomp_core.radiance.volume import RadianceVolume
@@ -93,6 +94,8 @@ def render(
     holdout: radiance_files.Holdout = 8,
     skip_missing: radiance_files.SkipMissing = False,
     threads: options.Threads = None,
+    device: options.Device = "auto",
+    backend: radiance_files.Backend = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -108,14 +111,14 @@ def render(
         raise InputError("which images? --split and --path through need --data FOLDER")
     if split is not None and path is not None:
         raise InputError("give --split or --path, not both")
-    count = threads or usable_cpus()
+    count, place = threads or usable_cpus(), Place.of(device, backend)
     with working(f"rendering {source.name}", quiet=quiet) as progress, limit(count):
         context, given = Context("cpu", count), None
         if data is None:
-            volume = opened(source, context)
+            volume = opened(source, context, to_render=not place.host)
         else:
             settings = ImageSettings(downscale, background, holdout, skip_missing)
-            volume, given = opened_with_images(source, data, settings, context)
+            volume, given = opened_with_images(source, data, settings, context, to_render=not place.host)
         if given is not None and path is None:
             if size is not None or angle is not None or elevation is not None:
                 raise InputError("--size, --angle and --elevation are those of a path; give one with --path")
@@ -127,7 +130,7 @@ def render(
                 seen = seen.over(color_of(background))
         kinds = _kinds(depth, opacity, normals)
         start = time.perf_counter()
-        written = movies.write(_frames(volume, seen, kinds, progress), out, rate)
+        written = movies.write(_frames(volume, place, seen, kinds, progress), out, rate)
     seconds = time.perf_counter() - start
     if as_json:
         lens = seen.cameras[0].intrinsics
@@ -138,6 +141,8 @@ def render(
                 "views": len(seen),
                 "pixels": [lens.width, lens.height],
                 "seconds": round(seconds, 3),
+                "device": place.device,
+                "backend": place.backend,
             }
         )
     elif not quiet:
@@ -164,8 +169,10 @@ def _path(
     return viewpoints.along(volume, path, views, size, *turned, data=data)  # pyright: ignore[reportArgumentType]
 
 
-def _frames(volume: RadianceVolume, seen: PosedImages, kinds: list[Kind], progress: Progress) -> Iterator[movies.Frame]:
-    field = evaluation.field_of(volume)
+def _frames(
+    volume: RadianceVolume, place: Place, seen: PosedImages, kinds: list[Kind], progress: Progress
+) -> Iterator[movies.Frame]:
+    field = evaluation.rendered_by(volume, place)
     limits = None
     for i in range(len(seen)):
         part = progress.part(i / len(seen), (i + 1) / len(seen), f"view {i + 1} of {len(seen)}")

@@ -21,6 +21,7 @@ from neurcomp_core.progress import Progress
 from neurcomp_core.radiance import trainers
 from neurcomp_core.radiance.codec import RadianceContext
 from neurcomp_core.radiance.dataset import PosedImages
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.trainers import Trainer
 from neurcomp_core.radiance.volume import RadianceVolume
 from neurcomp_core.threads import limit
@@ -117,6 +118,7 @@ def train(
     ] = False,
     threads: options.Threads = None,
     device: options.Device = "auto",
+    backend: radiance_files.Backend = "auto",
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same field.", rich_help_panel=_RUN)
     ] = 0,
@@ -148,7 +150,9 @@ def train(
         working(f"training {model}", quiet=quiet, time_limit=time_limit, hands_over=True) as progress,
         limit(count),
     ):
-        context = RadianceContext(device, count, seed, progress, checkpoint=checkpoint, views=chosen, unseen=judges)
+        context = RadianceContext(
+            device, count, seed, progress, checkpoint=checkpoint, backend=backend, views=chosen, unseen=judges
+        )
         job = _Job(trainer, recipe, chosen, judges, context, preview, keep_best, coding)
         record = _run(job, out)
     if checkpoint is not None:
@@ -175,7 +179,8 @@ def _recipe(trainer: Trainer, preset: str, settings: list[str] | None) -> Any:
 def _run(job: _Job, out: Path) -> dict[str, Any]:
     start = time.perf_counter()
     progress = job.context.progress
-    watcher = Watcher(job.recipe, job.judges, job.preview, job.train)
+    place = Place.of(job.context.device, job.context.backend)
+    watcher = Watcher(job.recipe, job.judges, job.preview, job.train, place)
     volume = None
     try:
         own = replace(job.context, progress=watcher.telling(progress.part(0.0, _TRAINED)))

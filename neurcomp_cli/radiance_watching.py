@@ -13,6 +13,7 @@ from neurcomp_core.progress import Progress
 from neurcomp_core.radiance import evaluation, movies, trainers
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.images import write_png
+from neurcomp_core.radiance.places import HOST, Place
 from neurcomp_core.radiance.rendering.views import render_view
 from neurcomp_core.radiance.training.watch import Moment
 from neurcomp_core.radiance.volume import RadianceVolume
@@ -33,9 +34,14 @@ class Watcher:
     preview : Path, optional
         Folder for pictures: ``step_000100.png``, rendered beside the photograph, and ``latest.png``.
     train : PosedImages
+    place : Place
+        Where pictures are made.
     """
 
-    def __init__(self, recipe: Any, judges: PosedImages | None, preview: Path | None, train: PosedImages) -> None:
+    def __init__(
+        self, recipe: Any, judges: PosedImages | None, preview: Path | None, train: PosedImages, place: Place = HOST
+    ) -> None:
+        self._place = place
         self._recipe, self._preview, self._train = recipe, preview, train
         shown = judges or train
         self._view = _small(shown.take([len(shown) // 2]))
@@ -64,7 +70,7 @@ class Watcher:
     def _draw(self, moment: Moment, folder: Path) -> None:
         volume = RadianceVolume.of(moment.model(), self._train)
         try:
-            got = render_view(evaluation.field_of(volume), self._view, 0)
+            got = render_view(evaluation.rendered_by(volume, self._place), self._view, 0)
         except NeurCompError:
             return  # a model too young to be drawn is no reason to end its training
         pair = movies.side_by_side([self._view.colors(0), np.clip(got.color, 0, 1)])

@@ -21,6 +21,7 @@ from neurcomp_core.container import ArrayRecord, ArraySpec, section_cost
 from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.field import Field, Region, full_region
 from neurcomp_core.metrics import Measuring, Quality, box_of
+from neurcomp_core.nets.backends import checked_name
 from neurcomp_core.progress import Progress
 from neurcomp_core.regions import Importance
 from neurcomp_core.target import Target
@@ -153,6 +154,8 @@ class Context:
         Where errors matter more, to codecs that are `weighted`.
     init : Init, optional
         Where trainings of `hashgrid` start; to decode, what streams of differences need, which name it.
+    backend : str
+        What computes networks, one of `nets.backends.NAMES`; ``auto`` is the fastest that is there.
     """
 
     device: str = "auto"
@@ -163,12 +166,19 @@ class Context:
     checkpoint: Path | None = None
     importance: Importance | None = None
     init: Init | None = field(default=None, repr=False, compare=False)
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise InputError(f"threads: expected at least 1, got {self.threads}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise InputError(f"device: expected auto, cpu or cuda, got '{self.device}'")
+        checked_name(self.backend)
+
+    @property
+    def reference(self) -> Context:
+        """The same run on the CPU's own backend, which files are measured with wherever they are made."""
+        return replace(self, device="cpu", backend="auto")
 
 
 @dataclass(frozen=True)
@@ -239,6 +249,21 @@ class Codec(ABC):
         """
 
     @classmethod
+    def decode_into(
+        cls, encoded: Encoded, spec: ArraySpec, region: Region, level: int, context: Context, out: np.ndarray
+    ) -> None:
+        """Put what `decode` returns into `out`; a codec that can write there directly overrides it.
+
+        Parameters
+        ----------
+        encoded, spec, region, level, context
+            As `decode` takes them.
+        out : ndarray
+            C-contiguous, of the shape and dtype that `decode` would return.
+        """
+        out[...] = cls.decode(encoded, spec, region, level, context)
+
+    @classmethod
     def decode_blocks(cls, encoded: Encoded, spec: ArraySpec, context: Context) -> Iterator[tuple[Region, np.ndarray]]:
         """What `decode` returns of the whole array at level 0, box after box; a codec of large arrays overrides it.
 
@@ -303,7 +328,7 @@ def measured(
     spec = ArraySpec(field.values.shape, field.values.dtype)
     measuring = Measuring()
     # The reference path is the CPU's: a file's figures must not depend on where it was made.
-    for region, decoded in codec.decode_blocks(encoded, spec, replace(context, device="cpu")):
+    for region, decoded in codec.decode_blocks(encoded, spec, context.reference):
         assert decoded.dtype == spec.dtype, "a codec returns the array's dtype"
         measuring.add(box_of(field.values, region), decoded, None if field.mask is None else field.mask[region])
         if keep is not None:

@@ -68,10 +68,13 @@ def decode_array(
     level: int = 0,
     context: Context | None = None,
     steps: Steps | None = None,
+    out: np.ndarray | None = None,
 ) -> Field:
     """Decode array `index` of an open file; see `decompress`.
 
     `steps`, of the same file, remembers the step before for the next call, so that a series plays at a step a call.
+    `out` is memory of the caller's that the values are decoded into, a VTK array's say: C-contiguous, of the shape
+    ``(z, y, x[, c])`` and the dtype of the result, whose values it becomes.
     """
     record, spec = file.header.arrays[index], file.spec(index)
     box = _clip(region, spec, record.name)
@@ -79,9 +82,16 @@ def decode_array(
         raise InputError(f"level of detail: expected 0 to 31, got {level}")
     step = 2**level
     shape = tuple(-(-(r.stop - r.start) // step) for r in box) + spec.shape[3:]
+    if out is not None and (
+        out.shape != shape or out.dtype != spec.dtype or not (out.flags.c_contiguous and out.flags.writeable)
+    ):
+        raise InputError(
+            f"array '{record.name}': out: expected a writable C-contiguous array of {spec.dtype}, shape {shape}, "
+            f"got {out.dtype}, shape {out.shape}"
+        )
     _check_memory(ArraySpec(spec.shape if record.special else shape, spec.dtype), file.name)
     try:
-        values = (steps or Steps(file)).values(index, box, level, context or Context())
+        values = (steps or Steps(file)).values(index, box, level, context or Context(), out)
         mask = _restore(file.section(index, 0), spec, box, step, values) if record.special else None
     except FormatError as error:
         raise FormatError(f"{file.name}: array '{record.name}': {error}") from error

@@ -24,7 +24,9 @@ from neurcomp_core.nets.grid import GridLayout
 from neurcomp_core.nets.resize import resized
 
 SUFFIX = ".nvi"
-MAGIC, VERSION = b"\x8eNVI", 1
+MAGIC = b"\x8eNVI"
+#: Of starts with linear interpolation, and with smooth.
+VERSIONS = (1, 2)
 #: Bytes that name a start in a file that needs it: a digest, and at most so many of its name.
 DIGEST, NAME = 8, 40
 _CHECK = 4  # bytes of a CRC-32
@@ -44,11 +46,17 @@ class InitRecord:
     dims: int = 3
     outputs: int = 1
     name: str = ""
+    smooth: bool = False
 
     @property
     def layout(self) -> GridLayout:
         """Of the network's grid."""
-        return GridLayout(self.dims, self.levels, self.features, self.log2_table, self.base, self.growth)
+        return GridLayout(self.dims, self.levels, self.features, self.log2_table, self.base, self.growth, self.smooth)
+
+    @property
+    def interpolation(self) -> str:
+        """As the codec's setting has it."""
+        return "smoothstep" if self.smooth else "linear"
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -128,13 +136,15 @@ class Init:
             raise FormatError("this is no start of networks (.nvi); make one with `neurcomp meta-train`")
         if len(data) < 6 + _CHECK or zlib.crc32(data[:-_CHECK]) != int.from_bytes(data[-_CHECK:], "little"):
             raise FormatError("the start is damaged or cut: its checksum does not fit")
-        if data[4] != VERSION:
-            raise FormatError(f"the start has version {data[4]}, this program knows {VERSION}; update neurcomp")
+        if data[4] not in VERSIONS:
+            raise FormatError(f"the start has version {data[4]}, this program knows up to 2; update neurcomp")
         body = memoryview(data)[:-_CHECK]
         length, at = wire.read_varint(body, 5)
         if length > len(body) - at:
             raise FormatError("the start's head is longer than its file")
         record = wire.unpack(InitRecord, body[at : at + length])
+        if data[4] != VERSIONS[record.smooth]:
+            raise FormatError(f"the start has version {data[4]} and {record.interpolation} interpolation")
         _check(record, len(body) - at - length)
         values = np.frombuffer(body, "<f2", offset=at + length).astype(np.float32)
         if not np.isfinite(values).all():
@@ -151,7 +161,7 @@ class Init:
     def data(self) -> bytes:
         """Bytes of its file."""
         head = wire.pack(self.record)
-        out = MAGIC + bytes([VERSION]) + wire.write_varint(len(head)) + head
+        out = MAGIC + bytes([VERSIONS[self.record.smooth]]) + wire.write_varint(len(head)) + head
         out += b"".join(p.astype("<f2").tobytes() for p in self.parameters)
         return out + zlib.crc32(out).to_bytes(_CHECK, "little")
 
@@ -161,7 +171,15 @@ class Init:
         return hashlib.sha256(self.data).digest()[:DIGEST] + self.record.name.encode()[:NAME]
 
     def misfit(
-        self, dims: int, outputs: int, features: int, base: int, growth: float, width: int, hidden: int
+        self,
+        dims: int,
+        outputs: int,
+        features: int,
+        base: int,
+        growth: float,
+        width: int,
+        hidden: int,
+        smooth: bool,
     ) -> str | None:
         """Why a network of these figures cannot start here; None if it can."""
         own = self.record
@@ -173,6 +191,7 @@ class Init:
             ("growth", own.growth, growth),
             ("width", own.width, width),
             ("hidden", own.hidden, hidden),
+            ("smooth interpolation", own.smooth, smooth),
         )
         wrong = [f"{name} {has} (not {wanted})" for name, has, wanted in figures if has != wanted]
         return f"the start '{own.name}' has {', '.join(wrong)}" if wrong else None

@@ -29,6 +29,8 @@ class Progress:
         self._start = time.monotonic()
         self._span = (0.0, 1.0)
         self._last = 0.0
+        #: What `note` was told, in order.
+        self.notes: list[str] = []
 
     @property
     def elapsed(self) -> float:
@@ -63,7 +65,16 @@ class Progress:
     def part(self, low: float, high: float, label: str = "") -> Progress:
         """Progress of a stage: its fractions become [low, high] of this one's, its texts begin with `label`."""
         head = f"{label}: " if label else ""
-        return Progress(lambda done, text: self.update(low + (high - low) * done, head + text))
+        stage = Progress(lambda done, text: self.update(low + (high - low) * done, head + text))
+        stage.notes = self.notes
+        return stage
+
+    def note(self, text: str) -> None:
+        """Keep a remark for the report: what went otherwise than asked, though nothing failed."""
+        if text not in self.notes:
+            self.notes.append(text)
+            if self._report is not None:
+                self._report(self._last, text)
 
     def check(self) -> None:
         """Raise if the run must end, without a report."""

@@ -225,9 +225,20 @@ class Steps:
                 raise FormatError(f"predicted: more than {LONGEST} steps without a key step")
         return found[::-1]
 
-    def values(self, index: int, region: Region, level: int, context: Context) -> np.ndarray:
-        """What the codec of array `index` gives of a region at a level; the caller may overwrite it."""
+    def values(
+        self, index: int, region: Region, level: int, context: Context, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """What the codec of array `index` gives of a region at a level, in `out` if there is one; the caller may
+        overwrite it.
+        """
         chain, series = self.chain(index), self._series(index)
+        if out is not None:
+            if len(chain) > 1 or index in self._needed:
+                out[...] = self.values(index, region, level, context)
+            else:
+                codec = codec_by_id(self.file.header.arrays[index].codec)
+                codec.decode_into(self._encoded(index), self.file.spec(index), region, level, context, out)
+            return out
         kept = self._kept.get(series)
         steps: tuple[np.ndarray, ...] = ()
         if kept is not None and kept.index in chain and (kept.region, kept.level) == (region, level):

@@ -34,9 +34,11 @@ try:
     from neurcomp_filters.properties import (
         array,
         arrays,
+        backend,
         button,
         choice,
         data_input,
+        device,
         entries,
         flag,
         group,
@@ -87,7 +89,8 @@ COMPRESSION = "".join(
       <Documentation>Seconds after which to stop with the best result so far, which may miss the target; 0 for no
         limit.</Documentation>
     </DoubleVectorProperty>""",
-        choice("Device", ["auto", "cpu", "cuda"], "Where to compute; auto takes CUDA if present.", "advanced"),
+        device(),
+        backend(),
         integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run."),
         integer("Seed", "Seed", 0, 0, 2**31 - 1, "Same seed, same data, same bytes."),
         """
@@ -104,7 +107,7 @@ COMPRESSION = "".join(
             "advanced",
         ),
         group("Codec", "Codec", "Preset", "Residual", "CodecParameters"),
-        group("Run", "TimeLimit", "Device", "Threads", "Seed", "KeepBest"),
+        group("Run", "TimeLimit", "Device", "Backend", "Threads", "Seed", "KeepBest"),
     ]
 )  # fmt: skip
 
@@ -251,7 +254,8 @@ SEVERAL = (
       <DoubleRangeDomain name="range" min="0"/>
       <Documentation>Seconds for each compression; 0 for no limit.</Documentation>
     </DoubleVectorProperty>"""
-    + choice("Device", ["auto", "cpu", "cuda"], "Where to compute; auto takes CUDA if present.", "advanced")
+    + device()
+    + backend()
     + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
     + integer("Seed", "Seed", 0, 0, 2**31 - 1, "Same seed, same data, same bytes.")
 )
@@ -339,8 +343,8 @@ RADIANCE_INPUT = (
     """
     <Documentation short_help="A picture of a radiance field" long_help="Render a radiance field with the colours that
       it has from where one looks.">
-      Renders an image with a density and with spherical harmonics or colours, by marching rays on the CPU. The output
-      is a flat image with colour (rgb), opacity and depth. Without a camera the whole is shown; Copy Camera takes that
+      Renders an image with a density and with spherical harmonics or colours, by marching rays. The output is a flat
+      image with colour (rgb), opacity and depth. Without a camera the whole is shown; Copy Camera takes that
       of the active view.
     </Documentation>"""
     + RADIANCE_INPUT
@@ -368,6 +372,8 @@ RADIANCE_INPUT = (
         "focal point; else a pixel is one unit.", "advanced")
     + flag("Normals", "Normals", 0, "Add unit vectors against the density's gradient.", "advanced")
     + vector("TimeLimit", "Time Limit", "0", "Seconds after which to stop; 0 for no limit.", "advanced")
+    + device()
+    + backend()
     + integer("Threads", "Threads", 0, 0, 1024, "CPU threads; 0 for all, or one per process of a parallel run.")
     + group("Camera", "CopyCamera", "CameraPosition", "CameraFocalPoint", "CameraViewUp", "CameraViewAngle",
         "CameraParallelScale")

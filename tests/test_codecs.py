@@ -286,6 +286,7 @@ def golden_fields() -> dict[str, tuple[list[Field], Target]]:
         "hashgrid": ([Field(network, name="ImageScalars")], Bytes(1000)),
         "hashgrid-vectors": ([Field(vectors, name="v")], Bytes(900)),
         "hashgrid-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Bytes(600)),
+        "hashgrid-smoothstep": ([Field(wave((9, 10, 11)), name="s")], Bytes(600)),
         "siren": ([Field(network, name="ImageScalars")], Bytes(1000)),
         "siren-vectors": ([Field(vectors, name="v")], Bytes(900)),
         "siren-integers": ([Field(wave((9, 10, 11), "uint8"), name="u")], Bytes(400)),
@@ -361,6 +362,8 @@ def make_golden() -> None:
             if name.startswith("network-"):
                 encoding = name.split("-")[1]
                 maker = replace(maker, encoding=encoding, activation=ACTIVATIONS[encoding])  # type: ignore[call-arg]
+            if name == "hashgrid-smoothstep":
+                maker = replace(maker, interpolation="smoothstep")  # type: ignore[call-arg]
             # Weights of a box, less beside it, none behind.
             matters = np.ones((30, 27, 25), np.float32)
             matters[5:20, 4:17, 9:] = 6

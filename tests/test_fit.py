@@ -42,6 +42,13 @@ def test_a_grown_network_keeps_resolutions_and_width() -> None:
     assert grown.log2_table > small.log2_table
 
 
+def test_two_levels_are_never_further_apart_than_files_may_say() -> None:
+    settings = HashGrid(levels=2, steps=10, batch=512)
+    field = Field(np.random.default_rng(0).random((40, 40, 40), np.float32))
+    assert shape_for(field, 20_000, settings).growth == 8
+    assert compress(field, Ratio(50), settings, CONTEXT).data
+
+
 @pytest.mark.parametrize("edge", [1, 2, 3])
 def test_every_sample_is_as_likely(edge: int) -> None:
     values = np.arange(3 * 8 * 9, dtype=np.float32).reshape(3, 8, 9)

@@ -203,7 +203,12 @@ def symbols(
 
 
 def grid_level(
-    coder: Decoder, level: int, sizes: tuple[int, float, int | None, int], shape: tuple[int, ...], step: float
+    coder: Decoder,
+    level: int,
+    sizes: tuple[int, float, int | None, int],
+    shape: tuple[int, ...],
+    step: float,
+    smooth: bool = False,
 ) -> np.ndarray:
     """FORMAT.md, "Grid": a level's features at all samples, (n, features); without log2_table nothing is hashed."""
     base, growth, log2_table, features = sizes
@@ -233,7 +238,8 @@ def grid_level(
     places = [t[i][grid[:, a]] for i, a in enumerate(axes)]
     total = np.zeros((len(grid), features))
     for corner in itertools.product((0, 1), repeat=dims):
-        weight = np.prod([p % 1 if c else 1 - p % 1 for p, c in zip(places, corner, strict=True)], axis=0)
+        upper = [(p % 1) ** 2 * (3 - 2 * (p % 1)) if smooth else p % 1 for p in places]
+        weight = np.prod([u if c else 1 - u for u, c in zip(upper, corner, strict=True)], axis=0)
         vertices = np.stack([np.floor(p).astype(int) + c for p, c in zip(places, corner, strict=True)], 1)
         total += weight[:, None] * values[[entry(tuple(map(int, v))) for v in vertices]]
     return total
@@ -244,11 +250,12 @@ def hashgrid(params: bytes, stream: bytes, shape: tuple[int, ...], components: i
     head = record(params)
     levels, features, base = number(head, 2, 8), number(head, 3, 2), number(head, 4, 4)
     growth, width, hidden = number(head, 5, 1.5), number(head, 6, 32), number(head, 7, 2)
-    codes = raw(head, 11)
+    codes, smooth = raw(head, 11), number(head, 14, 0)
     steps = [number(head, 10, 1.0) / (ROOT[c % 4] * 2 ** (c // 4)) for c in codes]
     coder, encoded = Decoder(stream), []
     for level in range(levels):
-        encoded.append(grid_level(coder, level, (base, growth, number(head, 1, 0), features), shape, steps[level]))
+        sizes = base, growth, number(head, 1, 0), features
+        encoded.append(grid_level(coder, level, sizes, shape, steps[level], bool(smooth)))
     x, group = np.concatenate(encoded, axis=1).T, levels
     outputs = max(components, 1)
     matrices = [(width, levels * features, 1), (width, width, hidden - 1), (outputs, width, 1)]
@@ -260,7 +267,7 @@ def hashgrid(params: bytes, stream: bytes, shape: tuple[int, ...], components: i
         for matrix in weights.reshape(count, rows, columns):
             x = matrix @ x
             x = x if number_ == 2 else np.maximum(x, 0)
-    assert len(codes) == group
+    assert codes[group:] == bytes(smooth)
     return number(head, 8, 0.0) + number(head, 9, 1.0) * x.T.reshape(*shape, outputs)
 
 

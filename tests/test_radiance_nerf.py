@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neurcomp_core.errors import Cancelled, InputError
+from neurcomp_core.nets.devices import device_of
 from neurcomp_core.progress import Progress
 from neurcomp_core.radiance import pruning, scene_sets
 from neurcomp_core.radiance.codec import RadianceContext
@@ -22,7 +23,7 @@ from neurcomp_core.radiance.rendering.march import MarchOptions
 from neurcomp_core.radiance.rendering.nerf_field import NerfField, sample_grid
 from neurcomp_core.radiance.rendering.nerf_networks import DenseNetwork, SparseNetwork
 from neurcomp_core.radiance.rendering.nerf_sampling import Space, free_space, keep, lattice_frame, refined, stratified
-from neurcomp_core.radiance.rendering.nerf_torch import TorchNetwork, device_of, encode
+from neurcomp_core.radiance.rendering.nerf_torch import TorchNetwork, encode
 from neurcomp_core.radiance.training import nerf as training
 from neurcomp_core.radiance.training.nerf import NerfRecipe, train
 from neurcomp_core.radiance.training.nerf_loss import RayLoss, shaded

@@ -17,6 +17,7 @@ from neurcomp_core.errors import FormatError, InputError, TargetError
 from neurcomp_core.progress import Progress
 from neurcomp_core.radiance import scene_sets, spherical_harmonics
 from neurcomp_core.radiance.codec import RadianceContext
+from neurcomp_core.radiance.coding import attributes
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.evaluation import mean_psnr
 from neurcomp_core.radiance.files import compress, load
@@ -29,6 +30,7 @@ from neurcomp_core.radiance.scenes import scene
 from neurcomp_core.radiance.training.batches import RayBank
 from neurcomp_core.radiance.volume import RadianceModel, RadianceVolume
 from neurcomp_core.radiance.vqrf import finetune, layers, search, stages, stream
+from neurcomp_core.radiance.vqrf.choose import chosen
 from neurcomp_core.radiance.vqrf.codebook import Learning, agreeing, averaged, learn, nearest, ordered, summed
 from neurcomp_core.radiance.vqrf.factors import Basis, Factors
 from neurcomp_core.radiance.vqrf.finetune import Tuning, descent_of, tuned
@@ -38,6 +40,8 @@ from neurcomp_core.radiance.vqrf.plan import Plan
 from neurcomp_core.radiance.vqrf.pruning import carrying
 from neurcomp_core.radiance.vqrf.quantise import Steps, Symbols, quantised
 from neurcomp_core.radiance.vqrf.rows import Shell, rows_of
+from neurcomp_core.radiance.vqrf.sensitivity import Sensitivity
+from neurcomp_core.radiance.vqrf.thrift import Thrift
 from neurcomp_core.target import Bytes, MaxError, PsnrLoss, Ratio
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -391,6 +395,112 @@ def test_fine_tuning_what_quantisation_leaves(kind):
     assert psnr[1] > psnr[0]
 
 
+# -------------------------------------------------------------------------------------------------- rate and distortion
+
+
+@cache
+def sensitivity(kind: str) -> Sensitivity:
+    bank = RayBank.of(images())
+    batches = [bank.rays(bank.indices(k, 1000, 1)) for k in range(12)]
+    return Sensitivity.of(factors(kind), weights(kind)[carrying(weights(kind), 0.999)], batches, (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sensitivity_tells_what_noise_costs(kind):
+    part, known, draw = factors(kind), sensitivity(kind), np.random.default_rng(1)
+    assert known.share.sum() == pytest.approx(1)
+    every, rows = list(views_of(images())), part.rows()
+    rays = Rays(*(np.concatenate([np.asarray(getattr(r, n)) for r in every]) for n in ("origins", "directions")))
+    truth = seen(volume(kind), part.shell.model(rows), rays)
+    for name, told in (
+        ("features", known.metric.trace() * 0.01**2),
+        ("density", known.density.sum() * 0.02**2),
+    ):
+        found = []
+        for _ in range(4):
+            size = 0.01 if name == "features" else 0.02
+            noise = draw.normal(0, size, getattr(rows, name).shape).astype(np.float32)
+            changed = replace(rows, **{name: getattr(rows, name) + noise})
+            shown = seen(volume(kind), part.shell.model(changed), rays)
+            found.append(np.mean((shown - truth).astype(np.float64) ** 2))
+        assert np.mean(found) == pytest.approx(told, rel=0.35)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_metric_all_coefficients_count_alike(kind):
+    part = factors(kind)
+    kept = carrying(weights(kind), 0.999)
+    basis = Basis.of(part.rows().features, weights(kind)[kept], sensitivity(kind).metric)
+    turned = part.turned(basis)
+    assert np.allclose(turned.rows().features, part.rows().features, atol=1e-3)
+    apart = []
+    for used in (part.basis, basis):
+        counts = np.log(sensitivity(kind).channels(used))
+        apart.append(np.median(np.abs(counts - np.median(counts))))
+    # But for directions that are hardly seen, which are not stretched without end.
+    assert apart[1] < 0.3 * apart[0]
+
+
+def test_choosing_without_a_price_takes_the_nearest():
+    draw = np.random.default_rng(0)
+    keep = draw.random((7, 8, 9)) < 0.5
+    units = draw.normal(0, 6, (np.count_nonzero(keep), 5))
+    assert np.array_equal(chosen(units, np.ones((1, 5)), 0.0, keep), np.floor(units + 0.5))
+    # Without any weight whatever is predicted does, but not however far off it is.
+    free = chosen(units / 4, np.zeros((1, 5)), 1.0, keep)
+    assert np.abs(free - units / 4).max() <= 3.5
+    assert len(attributes.encode_attributes(free, keep)) < 0.5 * len(
+        attributes.encode_attributes(np.rint(units / 4).astype(np.int64), keep)
+    )
+
+
+def test_chosen_integers_are_worth_their_bits():
+    draw = np.random.default_rng(0)
+    keep = draw.random((16, 17, 18)) < 0.6
+    z, y, x = np.nonzero(keep)
+    units = 4 * np.sin(np.stack([x, y, z], 1) / 3) + draw.normal(0, 1, (len(x), 3))
+    weight = np.repeat(draw.exponential(size=(len(x), 1)) ** 3, 3, 1)
+    given = np.rint(3 * weight[:, :1]).astype(np.int64)
+
+    def tried(symbols):
+        return len(attributes.encode_attributes(symbols, keep, given)), float((weight * (symbols - units) ** 2).sum())
+
+    plain = tried(np.rint(units).astype(np.int64))
+    found = [tried(chosen(units, weight, price, keep, given)) for price in (0.1, 0.3, 1.0)]
+    sizes, errors = [f[0] for f in found], [f[1] for f in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)
+    for price, (size, error) in zip((0.1, 0.3, 1.0), found, strict=True):
+        assert error + price * 8 * size < plain[1] + price * 8 * plain[0]
+    # At an equal size they are better than coarser steps.
+    for scale in np.linspace(1, 6, 26):
+        rough = np.rint(units / scale).astype(np.int64)
+        size = len(attributes.encode_attributes(rough, keep, given))
+        if size <= sizes[1]:
+            assert float((weight * (rough * scale - units) ** 2).sum()) > 1.5 * errors[1]
+            break
+    else:
+        raise AssertionError("no steps were coarse enough")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fine_tuning_what_thrift_leaves(kind):
+    part, known = factors(kind), context(kind, 0.001)
+    assert known.views is not None
+    assert known.unseen is not None
+    steps = search.scales_of(part).scaled(0.3)
+    mean = sensitivity(kind).channels(part.basis).sum() / part.kept.size
+    thrift = Thrift(sensitivity(kind), 0.3 * mean * steps.kept**2)
+    after = tuned(part, known.views, Tuning(60, 800, 0.003), rounding=lambda f: thrift.symbols(f, steps))
+    psnr = [mean_psnr(replace(volume(kind), model=thrift.symbols(f, steps).model()), known.unseen)
+            for f in (part, after)]  # fmt: skip
+    assert psnr[1] > psnr[0] + 0.1
+    plain, thrifty = (sum(map(len, stream.encode(s)[1])) for s in (quantised(part, steps), thrift.symbols(part, steps)))
+    assert thrifty < 0.95 * plain
+    for a, b in zip(quantised(part, steps).network, thrift.symbols(part, steps).network, strict=True):
+        assert np.array_equal(a, b)
+
+
 # ------------------------------------------------------------------------------------------------- symbols and streams
 
 
@@ -557,13 +667,40 @@ def test_what_cannot_be_asked_is_refused():
         small().encode(RadianceVolume(empty, empty.box), None, RadianceContext(threads=1))
 
 
-def test_small_has_no_codebook_and_is_the_same_pipeline():
-    codec = small("small", codes=0, refine=20)
-    made = compress(volume("sparse"), codec, None, context("sparse"))
-    record = stream.wire.unpack(stream.Record, Container(made.data).header.radiance[0].params)
-    assert record.codes == 0
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_is_smaller(kind):
+    made = compress(volume(kind), small("small", refine=20), None, context(kind))
+    plain = compress(volume(kind), small("balanced", refine=20), None, context(kind))
+    assert made.nbytes < plain.nbytes
     assert made.psnr_loss is not None
-    assert made.psnr_loss < 1
+    assert plain.psnr_loss is not None
+    assert made.psnr_loss < max(0.3, plain.psnr_loss + 0.1)
+
+
+def test_a_field_may_be_thrifty_without_codes():
+    known = context("sparse")
+    made = [compress(volume("sparse"), small("small", keep=1.0, codes=0, tune=0, thrift=t), None, known)
+            for t in (0.0, 0.5)]  # fmt: skip
+    for one in made:
+        record = stream.wire.unpack(stream.Record, Container(one.data).header.radiance[0].params)
+        assert record.codes == 0
+    assert made[0].psnr_loss is not None
+    assert made[1].psnr_loss is not None
+    assert made[1].psnr_loss < 0.3
+    assert made[1].nbytes < made[0].nbytes or made[1].psnr_loss < made[0].psnr_loss
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_keeps_targets(kind):
+    codec = small("small", refine=10, tune=0)
+    plain = compress(volume(kind), codec, None, context(kind)).nbytes
+    made = compress(volume(kind), codec, Bytes(int(0.8 * plain)), context(kind))
+    assert 0.97 * int(0.8 * plain) <= made.nbytes <= int(0.8 * plain)
+    made = compress(volume(kind), codec, PsnrLoss(0.5), context(kind))
+    assert made.psnr_loss is not None
+    assert made.psnr_loss <= 0.5
+    bare = compress(volume(kind), codec, None, RadianceContext(threads=1))
+    assert bare.nbytes < volume(kind).nbytes / 10
 
 
 def test_same_seed_same_bytes_and_stopping():

@@ -120,7 +120,7 @@ def test_the_kernels_gradients_are_those_of_torch(net: Net) -> None:
     targets[: net.outputs] = rng.normal(size=(net.outputs, 333))
     weights[: net.outputs] = rng.uniform(0, 0.01, (net.outputs, 333))
     loss, found = gradients_by(net, parameters, points, targets, weights, 2)
-    expected_loss, expected = TorchLoss(net, "cpu", 0.0)(parameters, points, targets, weights)
+    expected_loss, expected = TorchLoss(net, 0.0)(parameters, points, targets, weights)
     assert loss == pytest.approx(expected_loss, rel=1e-4)
     for got, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-4 * max(float(np.abs(wanted).max()), 1e-3))
@@ -152,7 +152,7 @@ def test_the_gradient_term_is_that_of_the_fields_differences() -> None:
     targets, weights = np.zeros((2, model.padded(1), flat.size), np.float32)
     weights[0] = slope_weight = np.full(flat.size, 1 / flat.size)
     slopes = slopes.reshape(-1, 1, 3)
-    term = TorchLoss(net, "cpu", 0.5)
+    term = TorchLoss(net, 0.5)
 
     def loss(parameters: list[np.ndarray]) -> float:
         """Squared error, and half of that of the slopes by differences of the network itself."""

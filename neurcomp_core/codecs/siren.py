@@ -8,21 +8,24 @@ length, and its weights and biases are stored as integers through context-mixing
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from neurcomp_core.codec import Context, Encoded
 from neurcomp_core.coding import wire
 from neurcomp_core.container import ArraySpec
-from neurcomp_core.errors import FormatError, InputError
+from neurcomp_core.errors import FormatError, InputError, require
 from neurcomp_core.field import Field, Region
 from neurcomp_core.nets.siren import Siren as Net
 from neurcomp_core.residual import NetworkCodec
 from neurcomp_core.target import Target
+
+if TYPE_CHECKING:
+    from neurcomp_core.nets.siren_engines import Engine
 
 #: Most parameters a byte of stream may stand for; keeps a small file from asking for a large allocation.
 DENSITY = 64
@@ -30,6 +33,8 @@ DENSITY = 64
 WIDEST, DEEPEST = 1024, 64
 #: Least exponent of a margin: two decoders differ by at most a quarter of the range.
 _WIDE_MARGIN = 2
+#: Points that are asked for at a time.
+_AT_A_TIME = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -133,19 +138,11 @@ class Siren(NetworkCodec):
     def outputs(cls, encoded: Encoded, spec: ArraySpec, region: Region, step: int, context: Context) -> np.ndarray:
         """Evaluate the network on the lattice; see `NetworkCodec.outputs`. Needs no torch."""
         from neurcomp_core import threads
-        from neurcomp_core.nets import siren_model as model
-        from neurcomp_core.nets.model import steps_of
 
         record = wire.unpack(SirenRecord, encoded.params)
-        (section,) = encoded.sections
-        check(record, spec, len(section))
-        net = network_of(record, spec)
         with threads.limit(context.threads):
-            if record.codes:
-                parameters = model.unpack(net, section, steps_of(record.step, record.codes))
-            else:
-                parameters = model.unpack_floats(net, section)
-            out = model.evaluate(net, parameters, spec.shape[:3], region, step, context.threads)
+            net, parameters = _opened(record, encoded, spec)
+            out = _evaluate(net, parameters, spec.shape[:3], region, step, context)
         return in_units(out, record.centre, record.scale, spec)
 
     @classmethod
@@ -164,6 +161,111 @@ class Siren(NetworkCodec):
         """Network shape; see `Codec.describe`."""
         record = wire.unpack(SirenRecord, encoded.params)
         return {"width": record.width, "layers": record.layers, "omega": record.omega} | super().describe(encoded)
+
+
+def engine_of(net: Net, context: Context, gradient_term: bool = False) -> Engine | None:
+    """What computes a network where and by what `context` says; None for numba, see `nets.siren_engines`.
+
+    Of ``auto`` the device is CUDA where there is one, unless the backend is the CPU's own. Needs no torch to be None.
+
+    Raises
+    ------
+    InputError
+        If there is no such device or backend, or it cannot compute this.
+    """
+    from neurcomp_core.nets.devices import on_cuda
+
+    own = context.backend == "numba" and context.device == "auto"
+    cuda = not own and on_cuda(context.device)
+    if not cuda and context.backend in ("auto", "numba"):
+        return None
+    require("torch", "train", "CUDA, and every backend but numba")
+    from neurcomp_core.nets.siren_engines import engine_for
+
+    return engine_for(context.backend, "cuda" if cuda else "cpu", net, gradient_term)
+
+
+def _opened(record: SirenRecord, encoded: Encoded, spec: ArraySpec) -> tuple[Net, list[np.ndarray]]:
+    """The network of a stream, and its parameters; raises FormatError if no encoder writes it."""
+    from neurcomp_core.nets import siren_model as model
+    from neurcomp_core.nets.model import steps_of
+
+    (section,) = encoded.sections
+    check(record, spec, len(section))
+    net = network_of(record, spec)
+    if record.codes:
+        return net, model.unpack(net, section, steps_of(record.step, record.codes))
+    return net, model.unpack_floats(net, section)
+
+
+@dataclass(frozen=True, eq=False)
+class SirenPoints:
+    """A network that is ready to be asked at points between the samples of its array; see `queries.Query`."""
+
+    net: Net
+    parameters: list[np.ndarray]
+    spec: ArraySpec
+    centre: float
+    scale: float
+    context: Context
+
+    @classmethod
+    def of(cls, encoded: Encoded, spec: ArraySpec, context: Context) -> SirenPoints:
+        """Of a stream without residual."""
+        record = wire.unpack(SirenRecord, encoded.params)
+        return cls(*_opened(record, encoded, spec), spec, record.centre, record.scale, context)
+
+    def at(self, index: np.ndarray, slopes: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Values ``(n, c)`` and, if they are asked for, exact slopes ``(n, c, 3)`` per sample (zeros if not).
+
+        Parameters
+        ----------
+        index : ndarray
+            ``(n, 3)`` sample numbers x, y, z, broken ones too.
+        slopes : bool
+        """
+        from neurcomp_core.nets.siren import axis_scales
+        from neurcomp_core.nets.siren_model import inputs_of
+
+        shape = self.spec.shape[:3]
+        axes = inputs_of(self.net, shape)
+        longest = max(max(shape) - 1, 1)
+        columns = [2 - axis for axis in axes]
+        # Coordinates run from minus to plus an axis' share of the longest one.
+        points = 2 * index[:, columns] / longest - axis_scales(shape)[axes]
+        slope = np.zeros((len(index), self.net.outputs, 3))
+        values = np.empty((len(index), self.net.outputs))
+        for first in range(0, len(index), _AT_A_TIME):
+            part = slice(first, first + _AT_A_TIME)
+            values[part], own = self._asked(points[part], slopes)
+            if own is not None:
+                slope[part][..., columns] = own * (self.scale * 2 / longest)
+        return values * self.scale + self.centre, slope
+
+    def _asked(self, points: np.ndarray, slopes: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        from neurcomp_core.nets.siren import forward, values_and_slopes
+
+        engine = engine_of(self.net, self.context)
+        if engine is not None:
+            return engine.asked(engine.tensor(self.parameters), points.astype(np.float32), slopes)
+        exact = [p.astype(np.float64) for p in self.parameters]
+        return values_and_slopes(self.net, exact, points, np) if slopes else (forward(self.net, exact, points), None)
+
+
+def _evaluate(
+    net: Net, parameters: Sequence[np.ndarray], shape: Sequence[int], region: Region, step: int, context: Context
+) -> np.ndarray:
+    """Values on the lattice, where and by what `context` says; see `siren_model.evaluate`."""
+    from neurcomp_core.nets import siren_model as model
+
+    engine = engine_of(net, context)
+    if engine is None:
+        return model.evaluate(net, parameters, shape, region, step, context.threads)
+    axes = model.axes_of(shape, region, step)
+    out = engine.lattice(
+        engine.tensor(parameters), [axes[a] for a in model.inputs_of(net, shape)], context.progress.note
+    )
+    return out.reshape(net.outputs, *map(len, axes))
 
 
 def network_of(record: SirenRecord, spec: ArraySpec) -> Net:

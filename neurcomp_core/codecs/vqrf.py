@@ -18,6 +18,7 @@ from neurcomp_core.errors import InputError
 from neurcomp_core.radiance.codec import RadianceCodec, RadianceContext, RadianceEncoded
 from neurcomp_core.radiance.grids import SparseGrid
 from neurcomp_core.radiance.imports.dvgo import DvgoModel
+from neurcomp_core.radiance.shared import SharedModel
 from neurcomp_core.radiance.volume import RadianceVolume
 from neurcomp_core.target import Target
 
@@ -51,7 +52,8 @@ class Vqrf(RadianceCodec):
     loss : float
         dB that quantisation may cost, where no target says more.
     thrift : float
-        While refining, bytes count as much as this times what error they save; 0 looks at the error alone.
+        Numbers become the integers that are worth their bits: a bit counts as this times the error that the last one of
+        quantisation saves. 0 looks at the error alone.
     """
 
     id = 23
@@ -61,7 +63,7 @@ class Vqrf(RadianceCodec):
         {
             "fast": {"tune": 150, "refine": 0, "rays": 2048, "codes": 1024, "rounds": 50},
             "balanced": {},
-            "small": {"keep": 1.0, "codes": 0, "refine": 500, "loss": 0.3, "thrift": 30.0},
+            "small": {"keep": 0.6, "price": 1.2, "refine": 500, "loss": 0.25, "thrift": 0.5},
         }
     )
 
@@ -111,6 +113,14 @@ class Vqrf(RadianceCodec):
         from neurcomp_core.radiance.vqrf import stream
 
         return stream.decode(encoded.params, encoded.sections).checked_model()
+
+    @classmethod
+    def decode_to_render(cls, encoded: Encoded, context: Context) -> SharedModel:
+        """See `RadianceCodec.decode_to_render`: rows that share features, as they are stored."""
+        from neurcomp_core.radiance.vqrf import stream
+        from neurcomp_core.radiance.vqrf.unexpanded import shared_model
+
+        return shared_model(stream.decode(encoded.params, encoded.sections))
 
     @classmethod
     def describe(cls, encoded: Encoded) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field
 from neurcomp_core.fit import sizes
 from neurcomp_core.fit.trainer import CHECK_EVERY, WARM_UP, Trainer
+from neurcomp_core.nets.devices import device_of
 from neurcomp_core.nets.grid import Lattice
 from neurcomp_core.target import Target
 
@@ -64,12 +65,6 @@ def _begun(field: Field, record: HashGridRecord, settings: HashGrid, context: Co
     return trainer if trainer.adapt(trial) < other.adapt(trial) else other
 
 
-def device_of(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def started(field: Field, settings: HashGrid, context: Context) -> tuple[HashGrid, float | None]:
     """Settings of networks that start at ``context.init``, if there is one, and the growth that they must have.
 
@@ -85,7 +80,7 @@ def started(field: Field, settings: HashGrid, context: Context) -> tuple[HashGri
         return settings, None
     own = init.record
     usual = type(settings)()
-    for name in ("features", "base", "growth", "width", "hidden"):
+    for name in ("features", "base", "growth", "width", "hidden", "interpolation"):
         if getattr(settings, name) not in (getattr(usual, name), getattr(own, name)):
             raise InputError(
                 f"hashgrid: {name}: the start '{own.name}' has {getattr(own, name)}, got {getattr(settings, name)}; "
@@ -95,10 +90,15 @@ def started(field: Field, settings: HashGrid, context: Context) -> tuple[HashGri
     outputs = shape[3] if len(shape) == 4 else 1
     # The coarsest resolution is no finer than the field.
     base = min(own.base, max(2, max(shape[:3])))
-    wrong = init.misfit(Lattice(shape[:3]).dims, outputs, own.features, base, own.growth, own.width, own.hidden)
+    wrong = init.misfit(
+        Lattice(shape[:3]).dims, outputs, own.features, base, own.growth, own.width, own.hidden, own.smooth
+    )
     if wrong:
         raise InputError(f"array '{field.name}': {wrong}; choose other arrays, or train a start on such fields")
-    adapted = replace(settings, features=own.features, base=own.base, width=own.width, hidden=own.hidden)
+    adapted = replace(
+        settings, features=own.features, base=own.base, width=own.width, hidden=own.hidden,
+        interpolation=own.interpolation,
+    )  # fmt: skip
     return adapted, own.growth
 
 
@@ -112,8 +112,9 @@ def shape_for(
     """Network for a stream of `budget` bytes: as large as its bits can feed, see docs/hashgrid.md for the measurements.
 
     The table has about an entry per seven bits, the finest level about two vertices per bit, and never finer than
-    samples. `grown_from` is a network to keep the resolutions and the width of, so that it can be grown into this one;
-    `growth` is that of a start, which resolutions must be those of.
+    samples; with ``settings.max_load`` it has at most so many vertices per table entry. `grown_from` is a network to
+    keep the resolutions and the width of, so that it can be grown into this one; `growth` is that of a start, which
+    resolutions must be those of.
     """
     bits = 8 * budget
     log2_table = settings.log2_table or min(max(round(math.log2(bits / 7)), 6), 22)
@@ -123,6 +124,8 @@ def shape_for(
     # Vertices count only where there are samples.
     sides = [n / longest for n in field.values.shape[:3] if n > 1]
     finest = min(_FINEST * (bits / math.prod(sides)) ** (1 / max(len(sides), 1)), longest)
+    if settings.max_load:
+        finest = min(finest, (settings.max_load * 2**log2_table / math.prod(sides)) ** (1 / max(len(sides), 1)))
     kept = grown_from.growth if grown_from else growth
     growth = kept or settings.growth
     octaves = max(math.log(finest / base), 0.0) / math.log(growth)
@@ -132,9 +135,10 @@ def shape_for(
         log2_table = max(log2_table, grown_from.log2_table)
         width = grown_from.width
     elif kept is None and levels > 1 and finest > base:
-        growth = max((finest / base) ** (1 / (levels - 1)), 1.01)
+        growth = min(max((finest / base) ** (1 / (levels - 1)), 1.01), 8.0)
     while log2_table > 4 and (settings.features << log2_table) * levels > DENSITY * budget:
         log2_table -= 1
     return HashGridRecord(
-        log2_table, levels, settings.features, base, float(np.float32(growth)), width, settings.hidden
-    )
+        log2_table, levels, settings.features, base, float(np.float32(growth)), width, settings.hidden,
+        smooth=settings.smooth,
+    )  # fmt: skip

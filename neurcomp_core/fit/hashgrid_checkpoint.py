@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from neurcomp_core.fit.checkpoint import Checkpoint
+from neurcomp_core.fit.streaming import BrickSampler
 
 if TYPE_CHECKING:
     from neurcomp_core.fit.trainer import Trainer
@@ -22,6 +23,10 @@ def state_of(trainer: Trainer, at: int, running: float | None) -> dict[str, np.n
         "codes": np.frombuffer(trainer.codes, np.uint8),
         "generator": trainer.generator.get_state().numpy(),
     }
+    if trainer.sampler.generator is not trainer.generator:
+        found["sampler"] = trainer.sampler.generator.get_state().numpy()
+    if isinstance(trainer.sampler, BrickSampler):
+        found["drawn"] = np.array(trainer.sampler.drawn)
     for i, p in enumerate(trainer.parameters):
         found[f"p{i}"] = p.detach().cpu().numpy()
         for name, value in trainer.optimiser.state[p].items():
@@ -42,6 +47,10 @@ def restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[int, float | Non
         at, step, unit, done, running = (float(v) for v in stored["numbers"])
         trainer.codes = stored["codes"].tobytes()
         trainer.generator.set_state(torch.from_numpy(np.array(stored["generator"], np.uint8)))
+        if trainer.sampler.generator is not trainer.generator and "sampler" in stored:
+            trainer.sampler.generator.set_state(torch.from_numpy(np.array(stored["sampler"], np.uint8)))
+        if isinstance(trainer.sampler, BrickSampler) and "drawn" in stored:
+            trainer.sampler.drawn = int(stored["drawn"])
         for i, p in enumerate(trainer.parameters):
             value = torch.from_numpy(stored[f"p{i}"])
             if value.shape != p.shape:

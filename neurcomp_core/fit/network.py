@@ -14,11 +14,11 @@ from neurcomp_core.codec import Context, Encoded
 from neurcomp_core.codecs.hashgrid import HashGrid
 from neurcomp_core.codecs.network import DENSITY, LIMITS, NetworkRecord, network_of
 from neurcomp_core.container import ArraySpec
-from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field
 from neurcomp_core.fit import hashgrid, sizes
 from neurcomp_core.fit.network_trainer import CHECK_EVERY, Trainer
 from neurcomp_core.nets.coordinate import ACTIVATIONS
+from neurcomp_core.nets.devices import device_of
 from neurcomp_core.nets.encodings import ENCODINGS
 from neurcomp_core.nets.grid import Lattice
 from neurcomp_core.target import Target
@@ -33,7 +33,7 @@ _BINS, _MOST_OCTAVES, _BANDS = 32, 10, 4
 
 def fit(field: Field, target: Target, settings: Network, context: Context) -> Encoded:
     """Fit a network to `field` so that its stream meets `target`; see `codec.Codec.encode`."""
-    device = _device(context.device)
+    device = device_of(context.device)
 
     def begin(budget: int) -> Trainer:
         return Trainer(field, shape_for(field, budget, settings), settings, context, device)
@@ -51,12 +51,6 @@ def fit(field: Field, target: Target, settings: Network, context: Context) -> En
     )
     with threads.limit(context.threads):
         return sizes.fit(field, target, training)
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def shape_for(field: Field, budget: int, settings: Network) -> NetworkRecord:

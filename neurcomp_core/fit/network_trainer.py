@@ -228,7 +228,7 @@ class Trainer:
     def candidate(self, encoded: Encoded) -> Candidate:
         """A stream with its measured quality and, in its record, how far decoders may differ."""
         encoded = self._with_margin(encoded)
-        region, context = full_region(self.spec.shape), replace(self.context, device="cpu")
+        region, context = full_region(self.spec.shape), self.context.reference
         decoded = codec_module.Network.decode(encoded, self.spec, region, 0, context)
         quality = metrics.measure(self.field.values, decoded, self.field.mask)
         return Candidate(encoded, quality, wire.unpack(NetworkRecord, encoded.params).step)

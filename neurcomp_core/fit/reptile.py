@@ -21,9 +21,10 @@ from neurcomp_core.codecs.hashgrid import network_of
 from neurcomp_core.container import ArraySpec
 from neurcomp_core.errors import InputError, Interrupted
 from neurcomp_core.field import Field
-from neurcomp_core.fit.hashgrid import device_of, shape_for
+from neurcomp_core.fit.hashgrid import shape_for
 from neurcomp_core.fit.trainer import Trainer
 from neurcomp_core.init_file import Init, InitRecord
+from neurcomp_core.nets.devices import device_of
 from neurcomp_core.nets.network import initial_parameters
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def meta_train(
     network = network_of(record, ArraySpec(fields[0].values.shape, fields[0].values.dtype))
     head = InitRecord(
         record.log2_table, record.levels, record.features, record.base, record.growth, record.width, record.hidden,
-        network.layout.dims, network.outputs, name,
+        network.layout.dims, network.outputs, name, record.smooth,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(context.seed)
     theta = [

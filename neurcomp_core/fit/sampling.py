@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
-from neurcomp_core.nets.grid import Lattice
+from neurcomp_core.nets.grid import GridLayout, Lattice
 
 
 class BlockSampler:
     """Uniformly placed cubes of samples with their coordinates and normalised values.
 
-    A cube's samples are neighbours in memory and in every table, and its finite differences give the gradient loss.
+    A cube's samples are neighbours in memory and in every table, and its finite differences give the gradient loss. On
+    CUDA all samples live on the device, which draws the cubes without a word from the host.
 
     Parameters
     ----------
@@ -26,10 +29,14 @@ class BlockSampler:
     edge, size : int
         Samples along a cube's edge (fewer along a shorter axis); samples per batch, rounded to whole cubes.
     generator : torch.Generator
+        On the CPU; a device's own generator is seeded with it.
     device : torch.device
     importance : ndarray, optional
         ``(z, y, x)``: an error of a sample is taken this many times; 0 where there is no data.
     """
+
+    #: Whether all samples are on the device.
+    resident = True
 
     def __init__(
         self,
@@ -48,7 +55,12 @@ class BlockSampler:
         self.edge = edge
         self._cube = [min(edge, n) for n in shape]
         self._shape, self._lattice = shape, lattice
-        self._generator, self._device = generator, device
+        self._device = device
+        #: What draws.
+        self.generator = generator
+        if device.type == "cuda":
+            seed = int(torch.randint(0, 1 << 62, (1,), generator=generator))
+            self.generator = torch.Generator(device).manual_seed(seed)
         self._blocks = max(1, round(size / int(np.prod(self._cube))))
         self._flat = self._normalised(values, centre, scale).to(device)
         self._weights = None if mask is None else self._weight_rows(mask, values).to(device)
@@ -92,7 +104,8 @@ class BlockSampler:
         weights : Tensor or None
             ``(c, n)``: 1, or the sample's importance, for data, 0 for masked samples; None if all are 1.
         """
-        starts = [self._starts(n, c) for n, c in zip(self._shape, self._cube, strict=True)]
+        draw = self._starts if self.generator.device.type == "cpu" else self._device_starts
+        starts = [draw(n, c) for n, c in zip(self._shape, self._cube, strict=True)]
         starts = torch.stack(starts, dim=-1).to(self._device)
         index = (starts[:, None, :] + self._offsets).reshape(-1, 3)
         row = (index[:, 0] * self._shape[1] + index[:, 1]) * self._shape[2] + index[:, 2]
@@ -104,16 +117,39 @@ class BlockSampler:
 
     def _starts(self, length: int, edge: int) -> torch.Tensor:
         """Corners along one axis of a tiling with random phase: every sample is as likely, those at the ends too."""
-        phase = int(torch.randint(0, edge, (1,), generator=self._generator))
+        phase = int(torch.randint(0, edge, (1,), generator=self.generator))
         tiles = (length - 1 + phase) // edge + 1
-        corner = torch.randint(0, tiles, (self._blocks,), generator=self._generator) * edge - phase
+        corner = torch.randint(0, tiles, (self._blocks,), generator=self.generator) * edge - phase
         return corner.clamp(0, length - edge)
+
+    def _device_starts(self, length: int, edge: int) -> torch.Tensor:
+        """`_starts` without a number that the host would have to wait for, so that a CUDA graph can hold it."""
+        draws = torch.rand(self._blocks + 1, generator=self.generator, device=self._device, dtype=torch.float64)
+        phase = (draws[:1] * edge).floor()
+        tiles = ((length - 1 + phase) / edge).floor() + 1
+        corner = (draws[1:] * tiles).floor() * edge - phase
+        return corner.clamp(0, length - edge).long()
+
+    def parts(self, most: int) -> Iterator[slice]:
+        """Parts of a batch of about `most` samples, at least a cube."""
+        cube = len(self._offsets)
+        size = max(most // cube, 1) * cube
+        for first in range(0, self.points, size):
+            yield slice(first, min(first + size, self.points))
+
+    def cube(self, layout: GridLayout) -> int:
+        """What `backends.Backend.encode` may know of batches: 2 where cubes of this edge span less than a cell."""
+        # A cell that were exactly a sample wide could be crossed by rounding.
+        near = float(layout.scales.max()) < 0.999 * max(self._shape)
+        whole = all(c == 2 for n, c in zip(self._shape, self._cube, strict=True) if n > 1)
+        return 2 if near and whole else 1
 
     def signs(self, shape: torch.Size) -> torch.Tensor:
         """Random +1 and -1."""
-        return (torch.randint(0, 2, shape, generator=self._generator) * 2.0 - 1.0).to(self._device)
+        drawn = torch.randint(0, 2, shape, generator=self.generator, device=self.generator.device)
+        return (drawn * 2.0 - 1.0).to(self._device)
 
     def differences(self, values: torch.Tensor) -> list[torch.Tensor]:
         """Forward differences of ``(c, n)`` per-sample values along z, y and x within each cube."""
-        cubes = values.reshape(-1, self._blocks, *self._cube)
+        cubes = values.reshape(len(values), -1, *self._cube)
         return [cubes.diff(dim=axis + 2) for axis, n in enumerate(self._cube) if n > 1]

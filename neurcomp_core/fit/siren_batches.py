@@ -12,7 +12,7 @@ from neurcomp_core.nets.siren import Siren, axis_coordinates
 from neurcomp_core.nets.siren_model import padded, points_of, varying
 
 #: Fields of more samples are drawn from with replacement: an order of them all would not fit.
-_ORDERED = 1 << 24
+ORDERED = 1 << 24
 
 
 class Batches:
@@ -48,10 +48,11 @@ class Batches:
         self.values = _normalised(values, centre, scale)
         valid = field.valid
         self.valid = None if valid is None else valid.reshape(self.values.shape)
-        self._squares: np.ndarray | None = None
+        #: Of importances, with a mean of 1; all 1 if None.
+        self.squares: np.ndarray | None = None
         if importance is not None:
             squares = importance.reshape(-1).astype(np.float64) ** 2
-            self._squares = (squares / squares.mean()).astype(np.float32)
+            self.squares = (squares / squares.mean()).astype(np.float32)
         #: Flat indices that batches are drawn from; all if None.
         self.among = None if self.valid is None else np.flatnonzero(self.valid.any(axis=1))
         self.count = len(self.values) if self.among is None else len(self.among)
@@ -64,7 +65,7 @@ class Batches:
 
     def indices(self) -> np.ndarray:
         """Flat indices of the next batch, ``(size,)``; a small field's samples come more than once."""
-        if self.count > _ORDERED:
+        if self.count > ORDERED:
             found = self._rng.integers(0, self.count, self.size)
         else:
             parts, missing = [], self.size
@@ -97,8 +98,8 @@ class Batches:
         weights = np.zeros_like(targets)
         targets[:outputs] = self.values[indices].T
         weights[:outputs] = 1 if self.valid is None else self.valid[indices].T
-        if self._squares is not None:
-            weights *= self._squares[indices]
+        if self.squares is not None:
+            weights *= self.squares[indices]
         weights /= max(float(weights.sum(dtype=np.float64)), 1.0)
         return points, targets, weights
 
@@ -118,14 +119,14 @@ class Batches:
 
     def state(self) -> dict[str, np.ndarray]:
         """Where the drawing is, as arrays."""
-        drawn = self._before if self.count <= _ORDERED else self._rng.bit_generator.state
+        drawn = self._before if self.count <= ORDERED else self._rng.bit_generator.state
         return {"rng": np.frombuffer(json.dumps(drawn).encode(), np.uint8), "at": np.array(self._at)}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Inverse of `state`."""
         self._rng.bit_generator.state = json.loads(state["rng"].tobytes())
         at = int(state["at"])
-        if self.count <= _ORDERED and at:
+        if self.count <= ORDERED and at:
             self._renew()
             if at > len(self._order):
                 raise ValueError(f"sample {at} of {len(self._order)}")

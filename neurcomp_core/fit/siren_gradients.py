@@ -1,4 +1,4 @@
-"""Loss of a sine network and its gradients: by the CPU kernels, or by torch on any device and with the gradient term.
+"""Loss of a sine network and its gradients: by the CPU kernels, or by torch with the gradient term.
 
 The gradient term is the paper's (Lu et al. 2021, section 4.2): the squared difference between the network's gradient
 with respect to its coordinates and that of the trilinear field, by central differences at its samples.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neurcomp_core.errors import InputError, require
+from neurcomp_core.errors import require
 from neurcomp_core.nets import siren_kernels as kernels
 from neurcomp_core.nets.siren import Siren, axis_scales, forward_torch
 from neurcomp_core.nets.siren_model import fold, unfold
@@ -77,22 +77,18 @@ def differences(values: np.ndarray, shape: Sequence[int], axes: Sequence[int], i
 
 
 class TorchLoss:
-    """The loss in torch.
+    """The loss in torch, with a gradient term; on devices see `nets.siren_engines.TorchEngine`.
 
     Parameters
     ----------
     net : Siren
-    device : str
-        ``cpu`` or ``cuda``.
     grad_lambda : float
         Weight of the gradient term.
     """
 
-    def __init__(self, net: Siren, device: str, grad_lambda: float) -> None:
-        torch = require("torch", "train", "the gradient term and training on CUDA")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InputError("device: cuda was asked for, but torch sees no CUDA device; use --device cpu")
-        self.net, self.device, self.grad_lambda = net, device, grad_lambda
+    def __init__(self, net: Siren, grad_lambda: float) -> None:
+        require("torch", "train", "the gradient term")
+        self.net, self.grad_lambda = net, grad_lambda
 
     def __call__(
         self,
@@ -110,7 +106,7 @@ class TorchLoss:
         import torch
 
         def tensor(array: np.ndarray) -> Any:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+            return torch.from_numpy(np.ascontiguousarray(array))
 
         net = self.net
         with torch.enable_grad():
@@ -127,4 +123,4 @@ class TorchLoss:
                     off = ((slope - wanted[:, c]) ** 2).mean(dim=1)
                     loss = loss + self.grad_lambda * (off * weight[:, c]).sum()
             found = torch.autograd.grad(loss, held)
-        return float(squared.detach()), [g.cpu().numpy() for g in found]
+        return float(squared.detach()), [g.numpy() for g in found]

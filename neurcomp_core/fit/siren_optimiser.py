@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: Decay of the running means of gradient, squared gradient and Gram matrices; steps between renewals of the bases.
+MEMORY, SQUARE_MEMORY, GRAM_MEMORY, EVERY = 0.95, 0.98, 0.98, 10
+
 
 @dataclass
 class _Stack:
@@ -47,10 +50,10 @@ class Soap:
     def __init__(
         self,
         parameters: Sequence[np.ndarray],
-        memory: float = 0.95,
-        square_memory: float = 0.98,
-        gram_memory: float = 0.98,
-        every: int = 10,
+        memory: float = MEMORY,
+        square_memory: float = SQUARE_MEMORY,
+        gram_memory: float = GRAM_MEMORY,
+        every: int = EVERY,
     ) -> None:
         self.parameters = parameters
         self.memory, self.square_memory, self.gram_memory, self.every = memory, square_memory, gram_memory, every

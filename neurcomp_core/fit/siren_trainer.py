@@ -9,7 +9,6 @@ times an estimate of the code length (a Laplace model per group); at high rate d
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -40,6 +39,8 @@ from neurcomp_core.target import Target
 
 if TYPE_CHECKING:
     from neurcomp_core.codecs.siren import Siren
+    from neurcomp_core.fit.siren_device_batches import DeviceBatches
+    from neurcomp_core.nets.siren_engines import Engine
 
 _RATE_PRESSURE = 2.0  # times the high-rate lambda
 _PHASE = 0.3  # of the phases that layers inside usually begin with; smaller ones take fewer bits
@@ -95,18 +96,28 @@ class Trainer:
         if parameters is None:
             parameters = initial_parameters(self.net, np.random.default_rng([context.seed, 1]))
         self.parameters = [p.copy() for p in parameters]
-        cuda = _cuda(context.device)
-        self._torch = TorchLoss(self.net, "cuda" if cuda else "cpu", g) if (g := settings.grad_lambda) or cuda else None
+        self.engine, self.device_batches = self._on_device()
+        gradient_term = settings.grad_lambda if self.engine is None else 0.0
+        self._torch = TorchLoss(self.net, gradient_term) if gradient_term else None
         self.codes = b""
         self.step = 0.0
         self.unit = 1.0  # step per unit of 1 / sensitivity
         self.done = 0
 
+    def _on_device(self) -> tuple[Engine | None, DeviceBatches | None]:
+        """What computes the network on a device, and the field there; none where numba does."""
+        engine = codec_module.engine_of(self.net, self.context, bool(self.settings.grad_lambda))
+        if engine is None:
+            return None, None
+        from neurcomp_core.fit.siren_device_batches import DeviceBatches
+
+        return engine, DeviceBatches(self.batches, engine.device, self.context.seed)
+
     # .................................................................................................. optimisation
 
     def run(self, steps: int, budget: int, share: Callable[[float], float]) -> None:
         """Train `steps` steps towards `budget` bytes; `share` maps the fraction done to reported progress."""
-        course = Course(self, steps, budget, self._checkpoint(steps, budget))
+        course = self._course(steps, budget)
         try:
             while course.at < steps:
                 course.forward()
@@ -118,12 +129,22 @@ class Trainer:
             raise
         course.finish()
 
+    def _course(self, steps: int, budget: int) -> Course:
+        checkpoint = self._checkpoint(steps, budget)
+        if self.engine is None:
+            return Course(self, steps, budget, checkpoint)
+        from neurcomp_core.fit.siren_device import DeviceCourse
+
+        return DeviceCourse(self, steps, budget, checkpoint)
+
     def _checkpoint(self, steps: int, budget: int) -> Checkpoint:
         path = self.context.checkpoint
         begun = (p.tobytes() for p in self.parameters)
         what = (self.field, self.settings, self.context.seed, self.record, steps, budget, self.codes, *begun)
         if self.weights is not None:
             what += (self.weights.tobytes(),)
+        if self.engine is not None:
+            what += (type(self.engine).__name__, self.engine.device.type)
         return Checkpoint(path, key_of("siren", *what) if path else "")
 
     def loss(self, parameters: Sequence[np.ndarray]) -> tuple[float, list[np.ndarray]]:
@@ -138,13 +159,12 @@ class Trainer:
 
     def rounded(self) -> list[np.ndarray]:
         """Parameters as a stream would hold them, about."""
-        return [np.rint(p / s) * s for p, s in zip(self.parameters, self._steps32(), strict=True)]
+        return [np.rint(p / s) * s for p, s in zip(self.parameters, self.steps32(), strict=True)]
 
     def add_rate_gradient(self, gradients: Sequence[np.ndarray]) -> None:
         """Gradient of ``lambda`` times code length, a Laplace density of the group's mean magnitude per parameter."""
-        samples = self.batches.count * self.net.outputs
-        pressure = _RATE_PRESSURE * math.log(2) / 6 * (self.step / self.unit) ** 2 / samples
-        for values, gradient, step in zip(self.parameters, gradients, self._steps32(), strict=True):
+        pressure = self.pressure()
+        for values, gradient, step in zip(self.parameters, gradients, self.steps32(), strict=True):
             u = values / step
             size = np.abs(u)
             spread = max(float(size.mean()), 0.05)
@@ -156,28 +176,24 @@ class Trainer:
     def _steps(self) -> np.ndarray:
         return steps_of(self.step, self.codes)
 
-    def _steps32(self) -> np.ndarray:
+    def steps32(self) -> np.ndarray:
+        """Step of each array of parameters, ``(arrays,)``."""
         return self._steps().astype(np.float32)
+
+    def pressure(self) -> float:
+        """Weight ``lambda`` of a bit beside the squared error."""
+        samples = self.batches.count * self.net.outputs
+        return _RATE_PRESSURE * math.log(2) / 6 * (self.step / self.unit) ** 2 / samples
 
     def sense(self) -> None:
         """Measure sensitivities; the absolute step of the typical group stays."""
         rng = np.random.default_rng([self.context.seed, 2, self.done])
         square = [np.zeros_like(p) for p in self.parameters]
-        folded = model.fold(self.net, self.parameters)
         number = 8
         size = max(self.settings.batch // number, 64)
         for _ in range(number):
             among = rng.integers(0, self.batches.count, size)
-            points, targets, weights = self.batches.at(
-                among if self.batches.among is None else self.batches.among[among]
-            )
-            values = np.zeros_like(targets)
-            kernels.values(points, *folded.args, values, self.context.threads)
-            # The gradient of a squared error is that of the sum of outputs times signs if the errors are these signs.
-            weights = (weights > 0).astype(np.float32)
-            signs = rng.integers(0, 2, targets.shape).astype(np.float32) - np.float32(0.5)
-            _, found = gradients_by(self.net, self.parameters, points, values - signs, weights, self.context.threads)
-            for total, g in zip(square, found, strict=True):
+            for total, g in zip(square, self._products(rng, among), strict=True):
                 total += g * g
         scale = self.batches.count / (number * size)
         means = np.array([max(float(s.mean()) * scale, 1e-12) for s in square])
@@ -188,6 +204,30 @@ class Trainer:
         self.step = float(np.float32(self.step / self.unit * unit if self.step else unit * 1e-2))
         self.unit = unit
 
+    def _products(self, rng: np.random.Generator, among: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the sum of outputs times random signs, at some of the samples."""
+        indices = among if self.batches.among is None else self.batches.among[among]
+        points, targets, weights = self.batches.at(indices)
+        weights = (weights > 0).astype(np.float32)
+        signs = rng.integers(0, 2, targets.shape).astype(np.float32) - np.float32(0.5)
+        if self.engine is not None:
+            return self._engine_products(indices, 2 * signs * weights)
+        values = np.zeros_like(targets)
+        kernels.values(points, *model.fold(self.net, self.parameters).args, values, self.context.threads)
+        # The gradient of a squared error is that of the sum of outputs times signs if the errors are these signs.
+        return gradients_by(self.net, self.parameters, points, values - signs, weights, self.context.threads)[1]
+
+    def _engine_products(self, indices: np.ndarray, slopes: np.ndarray) -> list[np.ndarray]:
+        import torch
+
+        assert self.engine is not None
+        assert self.device_batches is not None
+        device, outputs = self.engine.device, self.net.outputs
+        at = torch.from_numpy(indices).to(device)
+        turned = torch.from_numpy(np.ascontiguousarray(slopes[:outputs].T)).to(device)
+        found = self.engine.products(self.engine.tensor(self.parameters), self.device_batches.places, at, turned)
+        return self.engine.flat.split(found.cpu().numpy())
+
     def _stream(self, step: float) -> Encoded:
         record = replace(self.record, step=float(np.float32(step)), codes=self.codes)
         section = model.pack(self.net, self.parameters, steps_of(record.step, record.codes))
@@ -195,17 +235,21 @@ class Trainer:
 
     def follow(self, aim: float) -> None:
         """Move the quantiser so that the stream comes to `aim` bytes, by the coder's ratio to the plain entropy."""
-        factor = self._stream(self.step).nbytes / self._entropy_bytes(self.step)
+        factor = self.coder_share()
         fine, coarse = self.step / 16, self.step * 16
         for _ in range(12):
             middle = math.sqrt(fine * coarse)
-            if factor * self._entropy_bytes(middle) > aim:
+            if factor * self.entropy_bytes(middle) > aim:
                 fine = middle
             else:
                 coarse = middle
         self.step = float(np.float32(math.sqrt(fine * coarse)))
 
-    def _entropy_bytes(self, step: float) -> float:
+    def coder_share(self) -> float:
+        """Bytes of the stream over those of `entropy_bytes`."""
+        return self._stream(self.step).nbytes / self.entropy_bytes(self.step)
+
+    def entropy_bytes(self, step: float) -> float:
         """Zeroth-order entropy of the rounded parameters; far faster than coding them."""
         bits = 64.0
         for values, group_step in zip(self.parameters, steps_of(step, self.codes), strict=True):
@@ -221,7 +265,7 @@ class Trainer:
         """A stream with its measured quality and, in its record, how far decoders may differ."""
         encoded = self._with_margin(encoded)
         region = full_region(self.spec.shape)
-        context = replace(self.context, device="cpu")
+        context = self.context.reference
         decoded = codec_module.Siren.decode(encoded, self.spec, region, 0, context)
         quality = metrics.measure(self.field.values, decoded, self.field.mask)
         return Candidate(encoded, quality, wire.unpack(SirenRecord, encoded.params).step)
@@ -280,12 +324,3 @@ class Trainer:
         trainer.step, trainer.unit = self.step, self.unit
         trainer.sense()
         return trainer
-
-
-def _cuda(device: str) -> bool:
-    """Whether to train on CUDA; torch is not imported to find out that there is none to import."""
-    if device == "cpu" or (device == "auto" and importlib.util.find_spec("torch") is None):
-        return False
-    import torch
-
-    return device == "cuda" or torch.cuda.is_available()

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,9 +29,13 @@ from neurcomp_core.field import Field, full_region
 from neurcomp_core.fit import hashgrid_checkpoint as kept
 from neurcomp_core.fit import quantiser_step
 from neurcomp_core.fit.checkpoint import Checkpoint, key_of
-from neurcomp_core.fit.sampling import BlockSampler
+from neurcomp_core.fit.host_step import HostStep, SafeStep, summed
 from neurcomp_core.fit.sizes import Candidate
+from neurcomp_core.fit.smoothness import TotalVariation
+from neurcomp_core.fit.streaming import sampler_for
 from neurcomp_core.nets import network as nn
+from neurcomp_core.nets.backends import chosen, precision_of
+from neurcomp_core.nets.memory import Shrinking
 from neurcomp_core.nets.model import Network, step_codes, steps_of
 from neurcomp_core.nets.resize import resized
 from neurcomp_core.regions import weights_of
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from neurcomp_core.init_file import Init
 
 WARM_UP = 20  # steps of rising learning rate
+_FEWEST = 256  # samples that are tried at a time where memory is short
 _FLOAT_SHARE = 0.15  # of the steps before parameters are rounded
 _FREEZE = 0.9  # share after which the quantiser stays
 CHECK_EVERY = 100
@@ -76,6 +81,8 @@ class Trainer:
         parameters: list[torch.Tensor] | None = None,
     ) -> None:
         self.field, self.settings, self.context, self.device = field, settings, context, device
+        self.backend = chosen(context.backend, device)
+        self.precision = precision_of(settings.precision, self.backend)
         self.spec = ArraySpec(field.values.shape, field.values.dtype)
         low, high = field.limits
         scale, centre = (
@@ -86,7 +93,7 @@ class Trainer:
         self.network: Network = codec_module.network_of(self.record, self.spec)
         self.weights = weights_of(field, context.importance)
         self.generator = generator = torch.Generator().manual_seed(context.seed)
-        self.sampler = BlockSampler(
+        self.sampler = sampler_for(
             field.values,
             self.network.lattice,
             field.mask,
@@ -95,9 +102,15 @@ class Trainer:
             settings.block,
             settings.batch,
             generator,
-            device,
-            self.weights,
+            device=device,
+            importance=self.weights,
+            resident=None if settings.resident is None else int(settings.resident * 2**20),
+            steps=settings.steps,
         )
+        if not self.sampler.resident:
+            context.progress.note("the array does not fit onto the device; parts of it take turns there")
+        #: How many samples are computed at a time: a batch, or parts of it whose gradients add up.
+        self.parts = Shrinking(self.sampler.points, _FEWEST, "samples at a time", context.progress.note)
         if parameters is None:
             parameters = nn.initial_parameters(
                 self.network.layout, record.width, record.hidden, self.network.outputs, generator
@@ -113,6 +126,8 @@ class Trainer:
             self.origin = [o.to(device) for o in self.origin]
         self.parameters = [p.to(device).requires_grad_() for p in parameters]
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        layout, lattice = self.network.layout, self.network.lattice
+        self.variation = TotalVariation(layout, lattice, generator, device) if settings.tv else None
         self.codes = b""
         self.step = 0.0
         self.unit = 1.0  # step per unit of 1 / sensitivity
@@ -132,6 +147,7 @@ class Trainer:
         first = 0
         if checkpoint.state is not None:
             first, running = kept.restored(self, checkpoint)
+        step = step_of(self)
         for i in range(first, steps):
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * _schedule(i, steps)
@@ -141,7 +157,7 @@ class Trainer:
                     self._sense()
                 if since % CHECK_EVERY == 0:
                     self._follow(aim)
-            loss = self._optimise(rounded=i >= first_rounded)
+            loss = step(i >= first_rounded)
             self.done += 1
             if i % 10 == 9:
                 error = float(loss)
@@ -165,10 +181,11 @@ class Trainer:
         if budget is not None:
             self._sense()
             self._follow(_AIM * budget)
+        step = step_of(self)
         for i in range(steps):
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.rate * min(1.0, (i + 1) / WARM_UP)
-            error = self._optimise(rounded=budget is not None)
+            error = step(budget is not None)
             self.done += 1
         return float(error)
 
@@ -180,65 +197,34 @@ class Trainer:
             what += (self.weights.tobytes(),)
         return Checkpoint(path, key_of("hashgrid", *what) if path else "")
 
-    def _optimise(self, rounded: bool) -> torch.Tensor:
-        points, targets, weights = self.sampler.batch()
-        effective = self._effective(self._rounded() if rounded else self.parameters)
-        output = nn.mlp(nn.encode(points, effective[0], self.network.layout), tuple(effective[1:]))
-        squared, loss = self._loss(output, targets, weights)
-        gradients = torch.autograd.grad(loss, [p for p in effective if p.numel()])
-        found = iter(gradients)
-        for p in self.parameters:
-            # Rounding passes gradients straight through.
-            p.grad = next(found) if p.numel() else None
-        if rounded:
-            self._add_rate_gradient()
-        self.optimiser.step()
-        return squared.detach()
+    def output(self, points: torch.Tensor, parameters: list[torch.Tensor]) -> torch.Tensor:
+        """The network at points ``(n, 3)``: ``(outputs, n)``."""
+        encoded = self.backend.encode(
+            points, parameters[0], self.network.layout, self.sampler.cube(self.network.layout)
+        )
+        return self.backend.mlp(encoded, tuple(parameters[1:]), self.precision)
 
-    def _loss(
-        self, output: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        error = output - targets
-        if weights is not None:
-            error = error * weights
-        # Samples without data must not dilute the mean.
-        scale = 1.0 if weights is None or self.sampler.balanced else weights.numel() / max(float(weights.sum()), 1.0)
-        squared = (error * error).mean() * scale
-        loss = squared
-        if self.settings.l1:
-            loss = loss + self.settings.l1 * error.abs().mean() * scale
-        if self.settings.gradient and self.sampler.edge > 1:
-            differences = self.sampler.differences(error)
-            loss = loss + self.settings.gradient * sum((d * d).mean() for d in differences) * scale
-        return squared, loss
-
-    def _effective(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    def effective(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
         """What the network is evaluated with: gradients are taken of this, and are those of `parameters`."""
         if self.origin is None:
             return [p if p.requires_grad else p.requires_grad_() for p in parameters]
         return [(p.detach() + o).requires_grad_() for p, o in zip(parameters, self.origin, strict=True)]
 
-    def _rounded(self) -> list[torch.Tensor]:
+    def rounded(self) -> list[torch.Tensor]:
+        """Parameters as the quantisers leave them."""
         with torch.no_grad():
             return [
                 torch.round(p / s).mul_(s) if p.numel() else p
                 for p, s in zip(self.parameters, self._row_steps, strict=True)
             ]
 
-    @torch.no_grad()
-    def _add_rate_gradient(self) -> None:
-        """Gradient of ``lambda`` times code length, a Laplace density of the group's mean magnitude per parameter."""
+    def pressure(self) -> float:
+        """What a bit costs: ``lambda`` per sample."""
         samples = self.field.voxels * self.network.outputs
-        pressure = _RATE_PRESSURE * math.log(2) / 6 * (self.step / self.unit) ** 2 / samples
-        gradients = self._groups([cast(torch.Tensor, p.grad) for p in self.parameters])
-        for values, gradient, step in zip(self._groups(self.parameters), gradients, self._steps(), strict=True):
-            u = values * (1 / step)
-            size = u.abs()
-            spread = max(float(size.mean()), 0.05)
-            # u / (|u| + 0.3) is the sign, softened below half a step where rounding hides it anyway.
-            gradient.addcdiv_(u, size.add_(0.3), value=pressure / (spread * math.log(2) * step))
+        return _RATE_PRESSURE * math.log(2) / 6 * (self.step / self.unit) ** 2 / samples
 
-    def _groups(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    def split(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Tensors in the shapes of the parameters as one per group; see `Network.groups`."""
         layout = self.network.layout
         levels = [parameters[0][f : f + s] for f, s in zip(layout.firsts, layout.sizes, strict=True)]
         return levels + [
@@ -247,12 +233,13 @@ class Trainer:
 
     # .................................................................................................... quantisers
 
-    def _steps(self) -> np.ndarray:
+    def quantiser_steps(self) -> np.ndarray:
+        """Of each group."""
         return steps_of(self.step, self.codes)
 
     def set_step(self, step: float) -> None:
         self.step = float(np.float32(step))
-        steps = self._steps()
+        steps = self.quantiser_steps()
         layout = self.network.layout
         table = np.repeat(steps[: layout.levels], layout.sizes).astype(np.float32)
         rest = iter(steps[layout.levels :])
@@ -265,18 +252,22 @@ class Trainer:
         """Measure sensitivities, keep the absolute step of the typical group."""
         square = [torch.zeros_like(p) for p in self.parameters]
         batches = 4
-        effective = self._effective(self.parameters)
+        effective = self.effective(self.parameters)
         active = [p for p in effective if p.numel()]
         for _ in range(batches):
             points, _, weights = self.sampler.batch()
-            output = nn.mlp(nn.encode(points, effective[0], self.network.layout), tuple(effective[1:]))
-            signs = self.sampler.signs(output.shape)
-            found = iter(torch.autograd.grad((output * (signs if weights is None else signs * weights)).sum(), active))
+            signs = self.sampler.signs(torch.Size((self.network.outputs, len(points))))
+            upstream = signs if weights is None else signs * weights
+
+            def of_part(part: slice, points: torch.Tensor = points, upstream: torch.Tensor = upstream) -> Any:
+                return torch.autograd.grad((self.output(points[part], effective) * upstream[:, part]).sum(), active)
+
+            found = iter(self.parts.run(lambda most, own=of_part: summed(self.sampler.parts(most), own)))
             for s, p in zip(square, self.parameters, strict=True):
                 if p.numel():
                     s.add_(next(found).square())
         scale = self.field.voxels / (batches * self.sampler.points)
-        means = np.array([max(float(s.mean()) * scale, 1e-12) for s in self._groups(square)])
+        means = np.array([max(float(s.mean()) * scale, 1e-12) for s in self.split(square)])
         relative = 1 / np.sqrt(means)
         self.codes = step_codes(relative)
         # The coarsest group has step `self.step`; what `step` means per unit of sensitivity must not change with it.
@@ -289,11 +280,10 @@ class Trainer:
 
     def weights_of_network(self) -> list[np.ndarray]:
         """The network's float32 parameters, differences or not."""
-        return [p.detach().cpu().numpy() for p in self._effective(self.parameters)]
+        return [p.detach().cpu().numpy() for p in self.effective(self.parameters)]
 
     def _stream(self, step: float, parameters: list[np.ndarray]) -> Encoded:
-        codes = self.codes + codec_module.MARK if self.record.start else self.codes
-        record = replace(self.record, step=float(np.float32(step)), codes=codes)
+        record = replace(self.record, step=float(np.float32(step)), codes=self.codes + self.record.marks)
         section = self.network.pack(parameters, steps_of(record.step, self.codes))
         return Encoded(wire.pack(record), (section,))
 
@@ -324,7 +314,7 @@ class Trainer:
 
     def _candidate(self, encoded: Encoded, step: float) -> Candidate:
         region = full_region(self.spec.shape)
-        decoded = codec_module.HashGrid.decode(encoded, self.spec, region, 0, replace(self.context, device="cpu"))
+        decoded = codec_module.HashGrid.decode(encoded, self.spec, region, 0, self.context.reference)
         return Candidate(encoded, metrics.measure(self.field.values, decoded, self.field.mask), step)
 
     def at_budget(self, budget: int) -> Candidate:
@@ -382,6 +372,16 @@ class Trainer:
         trainer.step, trainer.unit = self.step, self.unit
         trainer._sense()
         return trainer
+
+
+def step_of(trainer: Trainer) -> Callable[[bool], torch.Tensor]:
+    """What takes one step of a trainer, under quantisers or not, and returns the squared error before it."""
+    if trainer.backend.name == "triton":
+        from neurcomp_core.fit import device_step
+
+        if device_step.fits(trainer):
+            return SafeStep(trainer, device_step.DeviceStep)
+    return HostStep(trainer)
 
 
 def _started(random: list[torch.Tensor], init: Init, network: Network) -> list[torch.Tensor]:

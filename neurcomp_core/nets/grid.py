@@ -4,7 +4,8 @@ Conventions are tiny-cuda-nn's, so that tables can be exchanged (Müller, Evans,
 Primitives with a Multiresolution Hash Encoding", ACM TOG 41(4), 2022, section 3): level l has
 ``scale = base * growth**l - 1`` and ``resolution = ceil(scale) + 1``; a coordinate x in [0, 1] falls at
 ``x * scale + 0.5``; a level whose ``resolution**dims`` fits its table is indexed densely (x fastest), any other by
-``x ^ (y * 2654435761) ^ (z * 805459861) mod 2**log2_table``.
+``x ^ (y * 2654435761) ^ (z * 805459861) mod 2**log2_table``. Smooth layouts interpolate with the weight
+w^2 (3 - 2 w) in place of w, so that slopes, too, are continuous across cells (there, appendix A).
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ import numpy as np
 PRIME_Y, PRIME_Z = 2654435761, 805459861
 
 
-#: scales, resolutions, sizes, firsts, dense, half: see `GridLayout.kernel_args`.
-KernelArgs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+#: scales, resolutions, sizes, firsts, dense, half, smooth: see `GridLayout.kernel_args`.
+KernelArgs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]
+
+
+def smoothstep(weight: Any) -> Any:
+    """``w^2 (3 - 2 w)`` of an array, a Tensor or a number: 0 to 1 like w, with slope 0 at both ends."""
+    return weight * weight * (3 - 2 * weight)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class GridLayout:
         Coarsest resolution, at least 2.
     growth : float
         Factor between resolutions, more than 1.
+    smooth : bool
+        Whether weights of interpolation go through `smoothstep`.
     """
 
     dims: int
@@ -46,6 +54,7 @@ class GridLayout:
     log2_table: int
     base: int
     growth: float
+    smooth: bool = False
 
     @cached_property
     def scales(self) -> np.ndarray:
@@ -97,6 +106,7 @@ class GridLayout:
             self.firsts,
             self.dense,
             np.float32(0.5) * (np.arange(3) < self.dims).astype(np.float32),
+            self.smooth,
         )
 
     def axis_cells(self, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +126,8 @@ class GridLayout:
         """
         position = coordinates[None, :] * self.scales[:, None] + 0.5
         lower = np.floor(position)
-        return lower.astype(np.int32), (position - lower).astype(np.float32)
+        weight = position - lower
+        return lower.astype(np.int32), (smoothstep(weight) if self.smooth else weight).astype(np.float32)
 
 
 @dataclass(frozen=True)

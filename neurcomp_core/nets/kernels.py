@@ -13,6 +13,7 @@ from neurcomp_core.nets.grid import PRIME_Y, PRIME_Z
 
 _P1, _P2 = np.uint32(PRIME_Y), np.uint32(PRIME_Z)
 _ONE, _NIL = np.float32(1), np.float32(0)
+_TWO, _THREE = np.float32(2), np.float32(3)
 _U0, _U1 = np.uint32(0), np.uint32(1)
 
 #: Points per multi-layer-perceptron block: activations of a 64-wide layer stay in the first-level cache.
@@ -36,8 +37,13 @@ def _corner(x, y, z, resolution, size, dense):
     return (x ^ (y * _P1) ^ (z * _P2)) & (size - _U1)
 
 
+@njit(cache=True, inline="always")
+def _smoothstep(w):
+    return w * w * (_THREE - _TWO * w)
+
+
 @njit(cache=True, parallel=True, fastmath=_TRAIN)
-def encode(points, table, scales, resolutions, sizes, firsts, dense, half, out):
+def encode(points, table, scales, resolutions, sizes, firsts, dense, half, smooth, out):
     """Interpolate `table` ``(entries, features)`` at `points` ``(n, 3)`` into `out` ``(levels * features, n)``."""
     n, features = points.shape[0], table.shape[1]
     # Missing axes have no upper vertices: a dense level has no room for them.
@@ -54,6 +60,8 @@ def encode(points, table, scales, resolutions, sizes, firsts, dense, half, out):
                 )
                 x, y, z = np.uint32(px), np.uint32(py), np.uint32(pz)
                 u, v, w = px - np.float32(x), py - np.float32(y), pz - np.float32(z)
+                if smooth:
+                    u, v, w = _smoothstep(u), _smoothstep(v), _smoothstep(w)
                 x1, y1, z1 = x + _U1, y + up_y, z + up_z
                 a = (_ONE - v) * (_ONE - w)
                 b = v * (_ONE - w)
@@ -74,7 +82,7 @@ def encode(points, table, scales, resolutions, sizes, firsts, dense, half, out):
 
 
 @njit(cache=True, parallel=True, fastmath=_TRAIN)
-def encode_backward(points, upstream, scales, resolutions, sizes, firsts, dense, half, gradient):
+def encode_backward(points, upstream, scales, resolutions, sizes, firsts, dense, half, smooth, gradient):
     """Scatter `upstream` ``(levels * features, n)`` into `gradient` ``(entries, features)``, which starts at zero.
 
     One thread owns a level, so sums have one order whatever the number of threads. Cell and corners are written out as
@@ -88,6 +96,8 @@ def encode_backward(points, upstream, scales, resolutions, sizes, firsts, dense,
             px, py, pz = points[i, 0] * scale + half[0], points[i, 1] * scale + half[1], points[i, 2] * scale + half[2]
             x, y, z = np.uint32(px), np.uint32(py), np.uint32(pz)
             u, v, w = px - np.float32(x), py - np.float32(y), pz - np.float32(z)
+            if smooth:
+                u, v, w = _smoothstep(u), _smoothstep(v), _smoothstep(w)
             x1, y1, z1 = x + _U1, y + up_y, z + up_z
             a = (_ONE - v) * (_ONE - w)
             b = v * (_ONE - w)

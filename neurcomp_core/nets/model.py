@@ -79,7 +79,7 @@ class Network:
             return None
         marks = np.zeros(int(layout.sizes[level]), bool)
         x, y, z = corners
-        _, resolutions, sizes, _, dense, _ = layout.kernel_args
+        _, resolutions, sizes, _, dense, *_ = layout.kernel_args
         kernels.mark_reachable(x, y, z, resolutions[level], sizes[level], dense[level], marks)
         return marks
 
@@ -108,18 +108,23 @@ class Network:
         symbols = decode_groups(data, self.groups)
         return self.join([(q * step).astype(np.float32) for q, step in zip(symbols, steps, strict=True)])
 
-    def evaluate(self, parameters: Sequence[np.ndarray], region: Region, step: int) -> np.ndarray:
-        """Outputs ``(outputs, z, y, x)`` at every `step`-th sample of a region of the lattice."""
+    def evaluate(
+        self, parameters: Sequence[np.ndarray], region: Region, step: int, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Outputs ``(outputs, z, y, x)`` at every `step`-th sample of a region of the lattice; float32, put into `out`
+        if there is one.
+        """
         if max(r.stop - r.start for r in region) > _LONGEST * step:
-            return self._evaluate_parts(parameters, region, step)
+            return self._evaluate_parts(parameters, region, step, out)
         axes = self.lattice.axes
         counts = [len(range(r.start, r.stop, step)) for r in region]
         # Network axes 0, 1, 2 are the lattice's axes of more than one sample, fastest first.
         order = [counts[a] for a in axes] + [1] * (3 - len(axes))
-        out = np.empty((self.outputs, *order[::-1]), np.float32)
+        shape = (self.outputs, *order[::-1])
+        out = np.empty(shape, np.float32) if out is None else out.reshape(shape)
         cells = self.lattice.axis_cells(self.layout, region, step)
         rows = max(1, min(order[1], _ROWS // order[0]))
-        _, resolutions, sizes, firsts, dense, _ = self.layout.kernel_args
+        _, resolutions, sizes, firsts, dense, *_ = self.layout.kernel_args
         (lx, wx), (ly, wy), (lz, wz) = cells
         table, first, inner, last = (np.ascontiguousarray(p) for p in parameters)
         kernels.decode_lattice(
@@ -127,9 +132,12 @@ class Network:
         )
         return out.reshape(self.outputs, *counts)
 
-    def _evaluate_parts(self, parameters: Sequence[np.ndarray], region: Region, step: int) -> np.ndarray:
+    def _evaluate_parts(
+        self, parameters: Sequence[np.ndarray], region: Region, step: int, out: np.ndarray | None
+    ) -> np.ndarray:
         """`evaluate` where an axis is long: the kernel's tables per axis would outgrow its result."""
-        out = np.empty((self.outputs, *(len(range(r.start, r.stop, step)) for r in region)), np.float32)
+        if out is None:
+            out = np.empty((self.outputs, *(len(range(r.start, r.stop, step)) for r in region)), np.float32)
         starts = [range(0, n, _LONGEST) for n in out.shape[1:]]
         for corner in itertools.product(*starts):
             part = tuple(

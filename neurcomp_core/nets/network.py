@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neurcomp_core.nets import kernels
-from neurcomp_core.nets.grid import PRIME_Y, PRIME_Z, GridLayout
+from neurcomp_core.nets.grid import PRIME_Y, PRIME_Z, GridLayout, smoothstep
 
 
 class _Encode(torch.autograd.Function):
@@ -59,7 +59,7 @@ class _Mlp(torch.autograd.Function):
 
 
 def encode(points: torch.Tensor, table: torch.Tensor, layout: GridLayout) -> torch.Tensor:
-    """Multi-resolution hash encoding.
+    """Multi-resolution hash encoding by the CPU kernels.
 
     Parameters
     ----------
@@ -74,13 +74,11 @@ def encode(points: torch.Tensor, table: torch.Tensor, layout: GridLayout) -> tor
     Tensor
         ``(levels * features, n)``, feature-major.
     """
-    if table.is_cuda:
-        return encode_reference(points, table, layout)
     return cast(torch.Tensor, _Encode.apply(points, table, layout))
 
 
 def mlp(x: torch.Tensor, weights: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """ReLU perceptron without biases, ``(inputs, n)`` to ``(outputs, n)``.
+    """ReLU perceptron without biases by the CPU kernels, ``(inputs, n)`` to ``(outputs, n)``.
 
     Parameters
     ----------
@@ -88,8 +86,6 @@ def mlp(x: torch.Tensor, weights: tuple[torch.Tensor, ...]) -> torch.Tensor:
     weights : tuple of Tensor
         ``(width, inputs)``, ``(layers - 1, width, width)``, ``(outputs, width)``.
     """
-    if x.is_cuda:
-        return mlp_reference(x, weights)
     return cast(torch.Tensor, _Mlp.apply(x, *weights))
 
 
@@ -101,7 +97,7 @@ def encode_reference(points: torch.Tensor, table: torch.Tensor, layout: GridLayo
         resolution = int(layout.resolutions[level])
         position = points[:, : layout.dims] * float(np.float32(layout.scales[level])) + 0.5
         lower = position.floor()
-        upper_weight = position - lower
+        upper_weight = smoothstep(position - lower) if layout.smooth else position - lower
         lower = lower.long()
         total = 0
         for corner in range(1 << layout.dims):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -166,6 +166,51 @@ def forward(net: Siren, parameters: Sequence[np.ndarray], points: np.ndarray) ->
             x *= points.dtype.type(after)
         out[first : first + _CHUNK] = x @ typed[-2].T + typed[-1]
     return out
+
+
+def values_and_slopes(net: Siren, parameters: Sequence[Any], points: Any, xp: Any) -> tuple[Any, Any]:
+    """Network values and their exact derivatives with respect to the coordinates, layer by layer.
+
+    Parameters
+    ----------
+    net : Siren
+    parameters : sequence of array
+    points : array
+        ``(n, inputs)``, of NumPy or torch as `parameters`, and in their type.
+    xp : module
+        ``numpy`` or ``torch``.
+
+    Returns
+    -------
+    values : array
+        ``(n, outputs)``.
+    slopes : array
+        ``(n, outputs, inputs)``.
+    """
+    omega = net.omega
+
+    def sine(x: Any, slope: Any, matrix: int) -> tuple[Any, Any]:
+        weight, bias = parameters[2 * matrix], parameters[2 * matrix + 1]
+        phase = omega * (x @ weight.T + bias)
+        return xp.sin(phase), omega * xp.cos(phase)[:, None, :] * (slope @ weight.T)
+
+    # A slope is kept as a row per coordinate, ``(n or 1, inputs, width)``.
+    x, slope = sine(points, xp.eye(net.inputs, dtype=points.dtype, **_where(points))[None], 0)
+    for block in range(1, net.layers):
+        if not net.residual:
+            x, slope = sine(x, slope, block)
+            continue
+        before, after = net.halves(block)
+        inner = sine(before * x, before * slope, 2 * block - 1)
+        y, turned = sine(*inner, 2 * block)
+        x, slope = after * (x + y), after * (slope + turned)
+    values = x @ parameters[-2].T + parameters[-1]
+    return values, (slope @ parameters[-2].T).swapaxes(1, 2)
+
+
+def _where(points: Any) -> dict[str, Any]:
+    """What puts a new array beside these points: a tensor has a device that matters, an array has not."""
+    return {} if isinstance(points, np.ndarray) else {"device": points.device}
 
 
 def forward_torch(net: Siren, parameters: Sequence[torch.Tensor], points: torch.Tensor) -> torch.Tensor:

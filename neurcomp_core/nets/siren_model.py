@@ -127,6 +127,16 @@ def varying(shape: Sequence[int]) -> list[int]:
     return [a for a, n in enumerate(shape) if n > 1] or [len(shape) - 1]
 
 
+def inputs_of(net: Siren, shape: Sequence[int]) -> list[int]:
+    """Axes that are the network's inputs: those of `varying`, or all three."""
+    return varying(shape) if net.inputs < 3 else [0, 1, 2]
+
+
+def axes_of(shape: Sequence[int], region: Region, step: int) -> list[np.ndarray]:
+    """Coordinates of every `step`-th sample of a region, along each axis."""
+    return [c[r.start : r.stop : step] for c, r in zip(axis_coordinates(shape), region, strict=True)]
+
+
 def evaluate(
     net: Siren, parameters: Sequence[np.ndarray], shape: Sequence[int], region: Region, step: int, threads: int
 ) -> np.ndarray:
@@ -149,8 +159,8 @@ def evaluate(
         ``(outputs, z, y, x)`` float32.
     """
     folded = fold(net, parameters)
-    inputs = varying(shape) if net.inputs < 3 else [0, 1, 2]
-    axes = [c[r.start : r.stop : step] for c, r in zip(axis_coordinates(shape), region, strict=True)]
+    inputs = inputs_of(net, shape)
+    axes = axes_of(shape, region, step)
     counts = [len(a) for a in axes]
     out = np.empty((net.outputs, *counts), np.float32)
     # Parts are boxes: whole rows, then rows of a layer, then layers, as many as fit.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from neurcomp_core.codec import Context, Encoded, in_codecs, with_preset
 from neurcomp_core.errors import FormatError, InputError
 from neurcomp_core.radiance.dataset import PosedImages
+from neurcomp_core.radiance.shared import SharedModel
 from neurcomp_core.radiance.volume import RadianceModel, RadianceVolume
 from neurcomp_core.target import Target
 
@@ -95,6 +96,11 @@ class RadianceCodec(ABC):
     @abstractmethod
     def decode(cls, encoded: Encoded, context: Context) -> RadianceModel:
         """The field from the bytes alone; FormatError if the streams are not what this codec writes."""
+
+    @classmethod
+    def decode_to_render(cls, encoded: Encoded, context: Context) -> RadianceModel | SharedModel:
+        """The same field in the form that takes the least memory to be rendered."""
+        return cls.decode(encoded, context)
 
     @classmethod
     def describe(cls, encoded: Encoded) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neurcomp_core.errors import InputError
+from neurcomp_core.nets.devices import on_cuda
 from neurcomp_core.progress import Progress
 from neurcomp_core.radiance.dataset import PosedImages, Split
 from neurcomp_core.radiance.grids import SparseGrid
 from neurcomp_core.radiance.imports.dvgo import DvgoModel
+from neurcomp_core.radiance.imports.nerf import NerfWeights
+from neurcomp_core.radiance.places import HOST, Place
 from neurcomp_core.radiance.rendering import quality
-from neurcomp_core.radiance.rendering.fields import DvgoField, PointField
-from neurcomp_core.radiance.rendering.views import View, render_rays, render_view, view_rays
+from neurcomp_core.radiance.rendering.fields import DvgoField, PointField, ViewField
+from neurcomp_core.radiance.rendering.views import Renderable, View, render_rays, render_view, view_rays
+from neurcomp_core.radiance.shared import SharedDvgo, SharedGrid
 from neurcomp_core.radiance.volume import RadianceVolume
 
 # SSIM's window.
@@ -58,16 +62,31 @@ def field_of(volume: RadianceVolume, device: str = "auto") -> SparseGrid | Point
     from neurcomp_core.radiance.rendering.nerf_field import NerfField
 
     if device == "auto":
-        device = "cuda" if _cuda() else "cpu"
+        device = "cuda" if on_cuda(device) else "cpu"
     return NerfField.of(volume, device=device)
 
 
-def _cuda() -> bool:
-    try:
-        import torch
-    except ImportError:
-        return False
-    return torch.cuda.is_available()
+def rendered_by(volume: RadianceVolume, place: Place = HOST) -> Renderable:
+    """What makes pictures of a volume at a place: its voxels on that device, a NeRF's networks.
+
+    Raises
+    ------
+    InputError
+        If a NeRF is to be rendered by a backend that does not compute its networks there.
+    """
+    model = volume.model
+    if isinstance(model, NerfWeights):
+        if place.named and place.backend != ("numba" if place.device == "cpu" else "torch"):
+            raise InputError(
+                f"backend {place.backend} on {place.device}: a NeRF's networks are computed by numba on the CPU and by "
+                "torch on CUDA; choose one of these with --device and --backend"
+            )
+        return field_of(volume, place.device)
+    if place.host:
+        return model if isinstance(model, SharedGrid | SharedDvgo) else field_of(volume)
+    from neurcomp_core.radiance.rendering.device_fields import device_field
+
+    return device_field(model, place)
 
 
 def unseen(data: PosedImages) -> PosedImages:
@@ -103,9 +122,7 @@ def checked(volume: RadianceVolume, data: PosedImages) -> PosedImages:
     return data if data.scene == "forward-facing" else replace(data, near=volume.near, far=volume.far)
 
 
-def render_of(
-    field: SparseGrid | PointField, data: PosedImages, view: int, progress: Progress | None = None
-) -> tuple[View, float]:
+def render_of(field: Renderable, data: PosedImages, view: int, progress: Progress | None = None) -> tuple[View, float]:
     """A view and the seconds it took."""
     start = time.perf_counter()
     got = render_view(field, data, view, progress=progress)
@@ -118,7 +135,7 @@ def evaluate(
     views: Sequence[int] | None = None,
     lpips: str | None = None,
     progress: Progress | None = None,
-    device: str = "auto",
+    place: Place | None = None,
 ) -> Iterator[tuple[int, ViewFigures, View]]:
     """Render views and measure them, one after the other.
 
@@ -132,8 +149,8 @@ def evaluate(
     lpips : str, optional
         Network to take LPIPS with, "alex" or "vgg".
     progress : Progress, optional
-    device : str
-        See `field_of`.
+    place : Place, optional
+        Where they are rendered, see `rendered_by`; by default the CPU, a NeRF on CUDA where there is any.
 
     Yields
     ------
@@ -146,10 +163,13 @@ def evaluate(
         If the images cannot be of this field, or as the loaders and `quality` do.
     """
     data, progress = checked(volume, data), progress or Progress()
-    field = field_of(volume, device)
+    field = _default(volume) if place is None else rendered_by(volume, place)
     chosen = list(range(len(data)) if views is None else views)
-    if chosen:  # kernels load at their first ray, which is not rendering
-        render_rays(field, view_rays(data, chosen[0], np.array([[0.5, 0.5]])))
+    if chosen:  # kernels load at their first ray, or are compiled at what it meets, which is not rendering
+        if isinstance(field, ViewField):
+            render_view(field, data, chosen[0])
+        else:
+            render_rays(field, view_rays(data, chosen[0], np.array([[0.5, 0.5]])))
     for done, index in enumerate(chosen):
         part = progress.part(done / len(chosen), (done + 1) / len(chosen), f"view {done + 1} of {len(chosen)}")
         got, seconds = render_of(field, data, index, part)
@@ -171,11 +191,15 @@ def mean_psnr(
     data: PosedImages,
     views: Sequence[int] | None = None,
     progress: Progress | None = None,
-    device: str = "auto",
+    place: Place | None = None,
 ) -> float:
     """Mean PSNR over views, in dB, as tables of radiance fields have it; see `evaluate`."""
-    found = evaluate(volume, data, views, None, progress, device)
+    found = evaluate(volume, data, views, None, progress, place)
     return float(np.mean([figures.psnr for _, figures, _ in found]))
+
+
+def _default(volume: RadianceVolume) -> Renderable:
+    return field_of(volume) if isinstance(volume.model, NerfWeights) else rendered_by(volume)
 
 
 def spread(count: int, of: int) -> list[int]:

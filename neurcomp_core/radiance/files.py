@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from neurcomp_core.radiance.codec import (
     radiance_codec_by_name,
 )
 from neurcomp_core.radiance.dataset import PosedImages
+from neurcomp_core.radiance.places import Place
+from neurcomp_core.radiance.shared import SharedModel
 from neurcomp_core.radiance.volume import RadianceModel, RadianceVolume
 from neurcomp_core.target import Bytes, PsnrLoss, Target
 
@@ -143,7 +146,9 @@ def compress(
     )
 
 
-def load(source: Source, context: Context | None = None, name: str | None = None) -> RadianceVolume:
+def load(
+    source: Source, context: Context | None = None, name: str | None = None, *, to_render: bool = False
+) -> RadianceVolume:
     """A radiance field of a file.
 
     Parameters
@@ -153,6 +158,9 @@ def load(source: Source, context: Context | None = None, name: str | None = None
         Threads, progress, a request to stop.
     name : str, optional
         Which; the first by default.
+    to_render : bool
+        Whether pictures are all that is wanted: a field of codec ``vqrf`` then is not expanded, and its volume's model
+        is a `shared.SharedGrid` or a `shared.SharedDvgo`.
 
     Raises
     ------
@@ -174,7 +182,8 @@ def load(source: Source, context: Context | None = None, name: str | None = None
     try:
         # Values that a damaged stream decodes to may be too large for a float.
         with np.errstate(over="ignore", invalid="ignore"):
-            model = codec.decode(encoded, context or Context())
+            decode = codec.decode_to_render if to_render else codec.decode
+            model = decode(encoded, context or Context())
         return _volume(record, model)
     except FormatError as error:
         where = f"{file.name}: "
@@ -233,25 +242,31 @@ def _file(volume: RadianceVolume, codec: RadianceCodec, encoded: Encoded, psnr: 
     return container.dumps(Header(radiance=(record,)), encoded.sections)
 
 
-def _volume(record: RadianceRecord, model: RadianceModel) -> RadianceVolume:
+def _volume(record: RadianceRecord, model: RadianceModel | SharedModel) -> RadianceVolume:
     box = np.array(record.box).reshape(2, 3) if record.box else getattr(model, "box", None)
     if box is None:
         raise FormatError(f"radiance field '{record.name}' has no box; the file is damaged")
     r, g, b = record.background * 3 if len(record.background) == 1 else record.background
+    given: Any = model  # a shared one is for rendering alone
     return RadianceVolume(
-        model, box, SCENES[record.scene], record.near, record.far, (r, g, b), record.name, record.psnr
+        given, box, SCENES[record.scene], record.near, record.far, (r, g, b), record.name, record.psnr
     )  # fmt: skip
 
 
 def _psnr(volume: RadianceVolume, images: PosedImages, context: Context) -> float:
     from neurcomp_core.radiance.evaluation import mean_psnr
 
-    return mean_psnr(volume, images)
+    return mean_psnr(volume, images, place=Place.of(context.device, context.backend))
 
 
 def _with_images(context: Context) -> RadianceContext:
     return RadianceContext(
-        context.device, context.threads, context.seed, context.progress, checkpoint=context.checkpoint
+        context.device,
+        context.threads,
+        context.seed,
+        context.progress,
+        checkpoint=context.checkpoint,
+        backend=context.backend,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from neurcomp_core.codec import Context
 from neurcomp_core.errors import InputError, TargetError
 from neurcomp_core.radiance.codec import RadianceContext, RadianceEncoded
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.volume import RadianceModel, RadianceVolume
 from neurcomp_core.search import search
 from neurcomp_core.target import BUDGET_FLOOR, Bytes, PsnrLoss, Target
@@ -92,12 +93,13 @@ def _within_loss(
     from neurcomp_core.radiance.evaluation import mean_psnr, spread
 
     few, every = spread(_VIEWS, len(images)), list(range(len(images)))
-    before = {len(c): mean_psnr(volume, images, c) for c in (few, every)}
+    place = Place.of(context.device, context.backend)
+    before = {len(c): mean_psnr(volume, images, c, place=place) for c in (few, every)}
     done = 0
 
     def loss(encoded: RadianceEncoded, views: list[int]) -> float:
         model = codec.decode(encoded, _quiet(context))
-        return before[len(views)] - mean_psnr(replace(volume, model=model), images, views)
+        return before[len(views)] - mean_psnr(replace(volume, model=model), images, views, place=place)
 
     def attempt(scale: float) -> tuple[float, RadianceEncoded]:
         nonlocal done

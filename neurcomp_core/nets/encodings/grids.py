@@ -61,11 +61,12 @@ class HashTables(Encoding):
         """Level by level; see `Encoding.features`."""
         table = xp.concatenate(list(tables))
         if xp is not np:
-            from neurcomp_core.nets import network
+            from neurcomp_core.nets import backends, network
 
+            if points.dtype == xp.float32:
+                return backends.chosen("auto", points.device).encode(points, table, self.layout)
             # The kernels are of float32; anything else is the reference that they are tested against.
-            encode = network.encode if points.dtype == xp.float32 else network.encode_reference
-            return encode(points, table, self.layout)
+            return network.encode_reference(points, table, self.layout)
         from neurcomp_core.nets import kernels
 
         out = np.empty((self.width, len(points)), np.float32)

@@ -32,7 +32,7 @@ _LENGTHS = 26  # bit lengths of misses, 0 included
 _INPUTS = 6
 #: Features of a prediction: mean, neighbours, channel's mean, channels before.
 _NEIGHBOURS, _BEFORE = 9, 12
-_FEATURES = 2 + _NEIGHBOURS + _BEFORE
+FEATURES = 2 + _NEIGHBOURS + _BEFORE
 _CAP = (1 << 16) - 1
 _MODELLED = 3  # bits below the leading one that are modelled; those below them are even
 #: Features and misses are kept within this, in sixteenths.
@@ -46,7 +46,7 @@ def _quarters_table() -> np.ndarray:
     return (4 * (length - 2) + ((n >> (length - 2)) & 3)).astype(np.uint8)
 
 
-_QUARTERS = _quarters_table()
+QUARTERS = _quarters_table()
 
 
 def encode_attributes(symbols: np.ndarray, keep: np.ndarray, given: np.ndarray | None = None) -> bytes:
@@ -123,6 +123,63 @@ def _sign(value):
 
 
 @njit(cache=True)
+def predicted(values, missed, apart, c, row, place, links, offsets, nearness, mean, w, x):
+    """What channel `c` of a row is expected to be, in sixteenths; fills the features `x`.
+
+    Returns it, the neighbours' mean, the weighted sum of their misses, that of the weights, and how many they are.
+    """
+    total, weight, misses, found = 0, 0, 0, 0
+    for n in range(13):
+        other = links[place + offsets[n]]
+        if other >= 0:
+            total += nearness[n] * values[c, other]
+            misses += nearness[n] * min(abs(missed[c, other]), 65535)
+            weight += nearness[n]
+            found += 1
+    middle = 16 * total // weight if weight > 0 else mean
+    x[0] = middle
+    for n in range(_NEIGHBOURS):
+        other = links[place + offsets[n]]
+        x[1 + n] = 16 * values[c, other] - middle if other >= 0 else 0
+    x[1 + _NEIGHBOURS] = mean - middle
+    for n in range(_BEFORE):
+        x[2 + _NEIGHBOURS + n] = apart[c - 1 - n, row] if c > n else 0
+    guess = 0
+    for n in range(FEATURES):
+        x[n] = max(min(x[n], _WIDEST), -_WIDEST)
+        guess += w[n] * x[n]
+    return max(min((guess + 32768) >> 16, 1 << 28), -(1 << 28)), middle, misses, weight, found
+
+
+@njit(cache=True)
+def expected(misses, weight, activity, off):
+    """How far off the prediction is likely to be, in sixteenths: by the neighbours, the channels before, and both."""
+    scale = off >> 4
+    nearby = (misses + 2 * scale) // (weight + 2)
+    lively = (activity * scale) >> 10
+    return nearby, lively, min((nearby + lively + 1) >> 1, 65535), scale
+
+
+@njit(cache=True)
+def learnt(value, guess, middle, scale, c, row, mean, off, missed, apart, activity, x, w, power):
+    """Take a value into account; returns the channel's mean and how far off its predictions are."""
+    error = max(min(16 * value - guess, _WIDEST), -_WIDEST)
+    missed[c, row] = error
+    apart[c, row] = max(min(16 * value - middle, _WIDEST), -_WIDEST)
+    far = min(abs(error), 65535)
+    pull = max(min(error, 8 * scale + 16), -8 * scale - 16)
+    rate = min(32 + (row >> 5), 512)
+    for n in range(FEATURES):
+        square = x[n] * x[n]
+        power[n] += (square - power[n]) >> 5
+        w[n] += ((pull * x[n]) << 16) // (rate * (power[n] + (square >> 3) + 16))
+        w[n] = max(min(w[n], 1 << 20), -(1 << 20))
+    ratio = min((far << 10) // (scale + 1), 1 << 14)
+    activity[row] += (ratio - activity[row]) >> 2
+    return mean + ((16 * value - mean + 16) >> 5), off + (((far << 4) - off + 32) >> 6)
+
+
+@njit(cache=True)
 def _code(
     values, known, links, places, offsets, nearness, starts, probabilities, counts, weights, mantissa_weights,
     sign_weights, state, data, encoding,
@@ -134,7 +191,7 @@ def _code(
     activity = np.full(rows, 1024, np.int32)
     contexts, stretched = np.zeros(6, np.int64), np.zeros(6, np.int64)
     pair, trio = np.zeros(2, np.int64), np.zeros(3, np.int64)
-    x, w, power = np.zeros(_FEATURES, np.int64), np.zeros(_FEATURES, np.int64), np.zeros(_FEATURES, np.int64)
+    x, w, power = np.zeros(FEATURES, np.int64), np.zeros(FEATURES, np.int64), np.zeros(FEATURES, np.int64)
     for c in range(channels):
         w[:] = 0
         w[0] = 65536
@@ -147,41 +204,20 @@ def _code(
             elif state[4] > len(data) + mx.SPARE:
                 return data
             place = places[row]
-            total, weight, misses, found = 0, 0, 0, 0
-            for n in range(13):
-                other = links[place + offsets[n]]
-                if other >= 0:
-                    total += nearness[n] * values[c, other]
-                    misses += nearness[n] * min(abs(missed[c, other]), 65535)
-                    weight += nearness[n]
-                    found += 1
-            middle = 16 * total // weight if weight > 0 else mean
-            x[0] = middle
-            for n in range(_NEIGHBOURS):
-                other = links[place + offsets[n]]
-                x[1 + n] = 16 * values[c, other] - middle if other >= 0 else 0
-            x[1 + _NEIGHBOURS] = mean - middle
-            for n in range(_BEFORE):
-                x[2 + _NEIGHBOURS + n] = apart[c - 1 - n, row] if c > n else 0
-            guess = 0
-            for n in range(_FEATURES):
-                x[n] = max(min(x[n], _WIDEST), -_WIDEST)
-                guess += w[n] * x[n]
-            guess = max(min((guess + 32768) >> 16, 1 << 28), -(1 << 28))
+            guess, middle, misses, weight, found = predicted(
+                values, missed, apart, c, row, place, links, offsets, nearness, mean, w, x
+            )
             center = (guess + 8) >> 4
             part = guess - 16 * center
             flip = part < 0
             part = (abs(part) + 1) >> 1
-            scale = off >> 4
-            nearby = (misses + 2 * scale) // (weight + 2)
-            lively = (activity[row] * scale) >> 10
-            both = min((nearby + lively + 1) >> 1, 65535)
+            nearby, lively, both, scale = expected(misses, weight, activity[row], off)
             value = np.int64(values[c, row])
             if c >= known:
                 target = center - value if flip else value - center
-                l_near, l_live = np.int64(_QUARTERS[min(nearby, 65535)]), np.int64(_QUARTERS[min(lively, 65535)])
-                l_both = np.int64(_QUARTERS[both])
-                l_split = np.int64(_QUARTERS[min(abs(middle - guess), 65535)])
+                l_near, l_live = np.int64(QUARTERS[min(nearby, 65535)]), np.int64(QUARTERS[min(lively, 65535)])
+                l_both = np.int64(QUARTERS[both])
+                l_split = np.int64(QUARTERS[min(abs(middle - guess), 65535)])
                 beside = 0
                 for n in range(3):
                     other = links[place + offsets[n]]
@@ -243,19 +279,5 @@ def _code(
                     # Encoders stay below; what a damaged stream says must not wrap around either.
                     value = max(min(value, (1 << 24) - 1), -((1 << 24) - 1))
                     values[c, row] = value
-            error = max(min(16 * value - guess, _WIDEST), -_WIDEST)
-            missed[c, row] = error
-            apart[c, row] = max(min(16 * value - middle, _WIDEST), -_WIDEST)
-            far = min(abs(error), 65535)
-            pull = max(min(error, 8 * scale + 16), -8 * scale - 16)
-            rate = min(32 + (row >> 5), 512)
-            for n in range(_FEATURES):
-                square = x[n] * x[n]
-                power[n] += (square - power[n]) >> 5
-                w[n] += ((pull * x[n]) << 16) // (rate * (power[n] + (square >> 3) + 16))
-                w[n] = max(min(w[n], 1 << 20), -(1 << 20))
-            mean += (16 * value - mean + 16) >> 5
-            ratio = min((far << 10) // (scale + 1), 1 << 14)
-            activity[row] += (ratio - activity[row]) >> 2
-            off += ((far << 4) - off + 32) >> 6
+            mean, off = learnt(value, guess, middle, scale, c, row, mean, off, missed, apart, activity, x, w, power)
     return data

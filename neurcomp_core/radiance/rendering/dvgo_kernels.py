@@ -38,8 +38,18 @@ def _known_free(x, y, z, mask):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _mean(density, i, j, k, u, v, w):
-    """Trilinear value of a grid ``(z, y, x)``."""
+def _mean(density, links, rest, i, j, k, u, v, w):
+    """Trilinear value of a grid ``(z, y, x)``; unless `links` is empty, of the rows ``density[0, 0]`` that it leads to,
+    `rest` where it leads to none.
+    """
+    if links.size > 0:
+        total = 0.0
+        for q in range(8):
+            up_x, up_y, up_z = q & 1, (q >> 1) & 1, q >> 2
+            row = links[k + up_z, j + up_y, i + up_x]
+            share = (u if up_x else 1.0 - u) * (v if up_y else 1.0 - v) * (w if up_z else 1.0 - w)
+            total += share * (density[0, 0, row] if row >= 0 else rest)
+        return total
     c00 = density[k, j, i] * (1.0 - u) + density[k, j, i + 1] * u
     c01 = density[k, j + 1, i] * (1.0 - u) + density[k, j + 1, i + 1] * u
     c10 = density[k + 1, j, i] * (1.0 - u) + density[k + 1, j, i + 1] * u
@@ -56,14 +66,14 @@ def _grown(array, room):
 
 @njit(cache=True, nogil=True, fastmath=MATH)
 def march(
-    first, last, origins, directions, near, far, fractions, step, stop, threshold, shift, unit, density, box, scale,
-    offset, mask, mask_scale, mask_offset, distance, block, counts, opacity, depth
+    first, last, origins, directions, near, far, fractions, step, stop, threshold, shift, unit, density, links,
+    rest, shape, box, scale, offset, mask, mask_scale, mask_offset, distance, block, counts, opacity, depth
 ):  # fmt: skip
     """Samples of rays `first` to `last` - 1 with an opacity above `threshold`; the others are as if they were free.
 
     `scale` and `offset` lead to voxels of the density grid, `mask_scale` and `mask_offset` to those of `mask`, whose
     free space `distance` knows in cells of `block`; an empty mask leaves nothing out. Per ray `counts` of samples,
-    `opacity` and `depth` (sum of weight times t).
+    `opacity` and `depth` (sum of weight times t). Densities are those of a grid of `shape`, see `_mean`.
 
     Returns
     -------
@@ -78,7 +88,7 @@ def march(
     at = np.empty((room, 3), density.dtype)
     slope, weight = np.empty(room, density.dtype), np.empty(room, density.dtype)
     masked = mask.size > 0
-    nz, ny, nx = density.shape
+    nz, ny, nx = shape
     faintest = -math.log1p(-threshold)
     for r in range(first, last):
         o, d = origins[r], directions[r]
@@ -117,7 +127,7 @@ def march(
                 i, u = split(x, nx)
                 j, v = split(y, ny)
                 k, w = split(z, nz)
-                raw = _mean(density, i, j, k, u, v, w)
+                raw = _mean(density, links, rest, i, j, k, u, v, w)
                 if raw <= lowest:
                     continue
                 raw += shift
@@ -161,6 +171,26 @@ def gather(first, last, at, features, out):
             )
 
 
+@njit(cache=True, nogil=True, fastmath=MATH)
+def gather_rows(first, last, at, links, slots, table, out):
+    """`gather` of the rows ``table[slots[links]]``; zeros where `links` ``(z, y, x)`` leads nowhere."""
+    nz, ny, nx = links.shape
+    kind = table.dtype.type
+    for n in range(first, last):
+        i, u = split(at[n, 0], nx)
+        j, v = split(at[n, 1], ny)
+        k, w = split(at[n, 2], nz)
+        out[n] = 0
+        for q in range(8):
+            up_x, up_y, up_z = q & 1, (q >> 1) & 1, q >> 2
+            row = links[k + up_z, j + up_y, i + up_x]
+            if row >= 0:
+                share = kind((u if up_x else 1.0 - u) * (v if up_y else 1.0 - v) * (w if up_z else 1.0 - w))
+                values = table[slots[row]]
+                for m in range(values.size):
+                    out[n, m] += share * values[m]
+
+
 @njit(cache=True, nogil=True)
 def encodings(first, last, lit_rays, encoding, out):
     """Copy each sample's ray's encoded direction ``(rays, width)`` to `out` ``(n, width)``."""
@@ -183,18 +213,19 @@ def mix(first, last, starts, weight, rgb, color):
 
 
 @njit(cache=True, nogil=True, fastmath=MATH)
-def normals(first, last, starts, at, weight, density, scale, normal):
+def normals(first, last, starts, at, weight, density, links, rest, shape, scale, normal):
     """Sum ``(rays, 3)`` of weight times unit vector against the interpolated density's gradient."""
-    nz, ny, nx = density.shape
+    nz, ny, nx = shape
     for r in range(first, last):
         total_x, total_y, total_z = 0.0, 0.0, 0.0
         for n in range(starts[r], starts[r + 1]):
             i, u = split(at[n, 0], nx)
             j, v = split(at[n, 1], ny)
             k, w = split(at[n, 2], nz)
-            x = (_mean(density, i, j, k, 1.0, v, w) - _mean(density, i, j, k, 0.0, v, w)) * scale[0]
-            y = (_mean(density, i, j, k, u, 1.0, w) - _mean(density, i, j, k, u, 0.0, w)) * scale[1]
-            z = (_mean(density, i, j, k, u, v, 1.0) - _mean(density, i, j, k, u, v, 0.0)) * scale[2]
+            x = _mean(density, links, rest, i, j, k, 1.0, v, w) - _mean(density, links, rest, i, j, k, 0.0, v, w)
+            y = _mean(density, links, rest, i, j, k, u, 1.0, w) - _mean(density, links, rest, i, j, k, u, 0.0, w)
+            z = _mean(density, links, rest, i, j, k, u, v, 1.0) - _mean(density, links, rest, i, j, k, u, v, 0.0)
+            x, y, z = x * scale[0], y * scale[1], z * scale[2]
             length = math.sqrt(x * x + y * y + z * z)
             if length > 0.0:
                 total_x -= weight[n] * x / length

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,14 +19,61 @@ from neurcomp_core.radiance.rendering.frames import GridFrame, Rays
 from neurcomp_core.radiance.rendering.march import MarchOptions, ray_fractions
 from neurcomp_core.radiance.rendering.occupancy import Occupancy
 from neurcomp_core.radiance.rendering.ranges import over_ranges, thread_count
+from neurcomp_core.radiance.shared import SharedDvgo
 
 #: Opacity of a step, and rendering weight, up to which a sample is left out (the authors' program: 1e-4).
 THRESHOLD = 1e-4
 # Rows of a network's inputs taken at once, so that activations stay in the cache: measured best from 1024 to 4096.
 BLOCK = 2048
 _NO_MASK, _NO_DISTANCE = np.zeros((0, 0, 0), bool), np.zeros((1, 1, 1), np.uint8)
+_NO_LINKS = np.zeros((0, 0, 0), np.int32)
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+class RowDensity(NamedTuple):
+    """Densities before activation of the samples that have a row, and of those that have none.
+
+    links ``(z, y, x)`` int32, rows ``(rows,)``, rest.
+    """
+
+    links: np.ndarray
+    rows: np.ndarray
+    rest: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.links.shape
+
+
+class RowFeatures(NamedTuple):
+    """Features that rows share: those of row r are ``table[slots[r]]``, and zero where `links` leads to none.
+
+    links ``(z, y, x)`` and slots ``(rows,)`` int32, table ``(n, channels)``.
+    """
+
+    links: np.ndarray
+    slots: np.ndarray
+    table: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return *self.links.shape, self.table.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.table.dtype
+
+
+Density = np.ndarray | RowDensity
+Features = np.ndarray | RowFeatures
+
+
+def density_arguments(density: Density) -> tuple:
+    """What kernels take of densities: values, links, rest, shape."""
+    if isinstance(density, RowDensity):
+        return density.rows[None, None], density.links, float(density.rest), density.links.shape
+    return np.ascontiguousarray(density), _NO_LINKS, 0.0, density.shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +160,11 @@ class DvgoMarch:
             raise InputError(f"threshold: expected an opacity of at least 0 and below 1, got {self.threshold}")
 
     @classmethod
-    def of(cls, model: DvgoModel, options: MarchOptions | None = None, threshold: float = THRESHOLD) -> DvgoMarch:
+    def of(
+        cls, model: DvgoModel | SharedDvgo, options: MarchOptions | None = None, threshold: float = THRESHOLD
+    ) -> DvgoMarch:
         """The geometry of a model."""
-        z, y, x = model.density.shape
+        z, y, x = model.links.shape if isinstance(model, SharedDvgo) else model.density.shape
         return cls((z, y, x), model.box, model.shift, model.unit, model.mask, options or MarchOptions(), threshold)
 
     @cached_property
@@ -137,12 +187,12 @@ class DvgoMarch:
         mask = np.ascontiguousarray(self.mask)
         return mask, found.frame.scale, found.frame.offset, found.distance, found.block
 
-    def samples(self, density: np.ndarray, rays: Rays, fractions: np.ndarray | None = None) -> DvgoSamples:
+    def samples(self, density: Density, rays: Rays, fractions: np.ndarray | None = None) -> DvgoSamples:
         """What rays meet of a density grid ``(z, y, x)`` float32 or float64.
 
         Parameters
         ----------
-        density : ndarray
+        density : ndarray or RowDensity
         rays : Rays
         fractions : ndarray ``(rays,)``, optional
             See `march.March.forward`.
@@ -156,7 +206,7 @@ class DvgoMarch:
         given = [
             rays.origins, rays.directions, rays.near, rays.far, ray_fractions(fractions, n),
             float(self.options.step), float(self.options.stop), float(self.threshold), float(self.shift),
-            float(self.unit), np.ascontiguousarray(density), self.frame.box, self.frame.scale, self.frame.offset,
+            float(self.unit), *density_arguments(density), self.frame.box, self.frame.scale, self.frame.offset,
             *self._free, counts, opacity, depth,
         ]  # fmt: skip
         found: list[tuple[np.ndarray, ...]] = [()] * thread_count()
@@ -176,7 +226,7 @@ def encoded(views: np.ndarray, frequencies: int, dtype: type | np.dtype) -> np.n
     return np.concatenate([views, np.sin(waves), np.cos(waves)], 1).astype(dtype)
 
 
-def inputs(lit: Lit, features: np.ndarray, encoding: np.ndarray, direct: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def inputs(lit: Lit, features: Features, encoding: np.ndarray, direct: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """The network's inputs ``(m, width)`` at lit samples; without `direct` also what is added to its output ``(m, 3)``.
 
     `features` is the grid ``(z, y, x, channels)``, `encoding` ``(rays, e)`` are the rays' encoded directions.
@@ -187,7 +237,10 @@ def inputs(lit: Lit, features: np.ndarray, encoding: np.ndarray, direct: bool) -
     out = np.empty((len(lit), channels + encoding.shape[1]), features.dtype)
 
     def work(part: int, first: int, last: int) -> None:
-        dvgo_kernels.gather(first, last, lit.at, features, out)
+        if isinstance(features, RowFeatures):
+            dvgo_kernels.gather_rows(first, last, lit.at, *features, out)
+        else:
+            dvgo_kernels.gather(first, last, lit.at, features, out)
         dvgo_kernels.encodings(first, last, lit.rays, encoding, out[:, channels:])
 
     over_ranges(len(lit), work)
@@ -221,7 +274,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def colors(
-    lit: Lit, features: np.ndarray, layers: Layers, encoding: np.ndarray, direct: bool, block: int = 1 << 16
+    lit: Lit, features: Features, layers: Layers, encoding: np.ndarray, direct: bool, block: int = 1 << 16
 ) -> np.ndarray:
     """RGB ``(m, 3)`` of lit samples, `block` of them at a time."""
     out = np.empty((len(lit), 3), features.dtype)

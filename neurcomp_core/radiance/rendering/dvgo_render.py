@@ -9,10 +9,22 @@ import numpy as np
 
 from neurcomp_core.errors import InputError
 from neurcomp_core.radiance.imports.dvgo import DvgoModel
-from neurcomp_core.radiance.rendering.dvgo_march import THRESHOLD, DvgoMarch, Lit, colors, encoded
+from neurcomp_core.radiance.rendering.dvgo_march import (
+    THRESHOLD,
+    Density,
+    DvgoMarch,
+    Features,
+    Lit,
+    RowDensity,
+    RowFeatures,
+    colors,
+    density_arguments,
+    encoded,
+)
 from neurcomp_core.radiance.rendering.frames import GridFrame, Rays
 from neurcomp_core.radiance.rendering.march import Integrals, MarchOptions
 from neurcomp_core.radiance.rendering.ranges import over_ranges
+from neurcomp_core.radiance.shared import SharedDvgo
 
 # What a sample with opacity and its share of a colour's making take.
 _PER_SAMPLE = 128
@@ -24,22 +36,36 @@ class DvgoRenderer:
 
     Attributes
     ----------
-    model : DvgoModel
+    model : DvgoModel or SharedDvgo
     march : DvgoMarch
         `threshold` is a weight, too: samples of less get no colour.
     """
 
-    model: DvgoModel
+    model: DvgoModel | SharedDvgo
     march: DvgoMarch
 
     @classmethod
-    def of(cls, model: DvgoModel, options: MarchOptions | None = None, threshold: float = THRESHOLD) -> DvgoRenderer:
+    def of(
+        cls, model: DvgoModel | SharedDvgo, options: MarchOptions | None = None, threshold: float = THRESHOLD
+    ) -> DvgoRenderer:
         """A model as it is to be rendered."""
         return cls(model, DvgoMarch.of(model, options, threshold))
 
+    @property
+    def density(self) -> Density:
+        """As the march takes it."""
+        model = self.model
+        return RowDensity(model.links, model.density, model.rest) if isinstance(model, SharedDvgo) else model.density
+
+    @property
+    def features(self) -> Features:
+        """As the network's inputs are looked up in them."""
+        model = self.model
+        return RowFeatures(model.links, model.slots, model.table) if isinstance(model, SharedDvgo) else model.features
+
     def cuts(self, count: int, memory: int) -> list[tuple[int, int]]:
         """Ranges of `count` rays whose temporary arrays keep to `memory` bytes, however long the rays are."""
-        longest = float(np.linalg.norm(self.model.density.shape)) / self.march.options.step
+        longest = float(np.linalg.norm(self.march.shape)) / self.march.options.step
         rays = max(1, int(memory / (_PER_SAMPLE * longest)))
         return [(first, min(first + rays, count)) for first in range(0, count, rays)]
 
@@ -47,20 +73,20 @@ class DvgoRenderer:
         """What rays meet."""
         from neurcomp_core.radiance.rendering import dvgo_kernels
 
-        model = self.model
-        samples = self.march.samples(model.density, rays)
+        model, features = self.model, self.features
+        samples = self.march.samples(self.density, rays)
         lit = samples.lit(self.march.threshold)
         assert rays.views is not None
-        encoding = encoded(rays.views, model.frequencies, model.features.dtype)
-        rgb = colors(lit, model.features, model.layers, encoding, model.direct)
+        encoding = encoded(rays.views, model.frequencies, features.dtype)
+        rgb = colors(lit, features, model.layers, encoding, model.direct)
         color, normal = np.zeros((len(rays), 3)), np.zeros((len(rays) if normals else 0, 3))
         frame = self.march.frame
 
         def work(part: int, first: int, last: int) -> None:
             dvgo_kernels.mix(first, last, lit.starts, lit.weight, rgb, color)
             if normals:
-                given = samples.starts, samples.at, samples.weight, model.density, frame.scale
-                dvgo_kernels.normals(first, last, *given, normal)
+                given = [*density_arguments(self.density), frame.scale, normal]
+                dvgo_kernels.normals(first, last, samples.starts, samples.at, samples.weight, *given)
 
         over_ranges(len(rays), work)
         return Integrals(color, samples.opacity, samples.depth, np.zeros(0), normal, np.diff(samples.starts))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from neurcomp_core.progress import Progress
+from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.imports.dvgo import DvgoModel
 from neurcomp_core.radiance.rendering.dvgo_march import THRESHOLD
 from neurcomp_core.radiance.rendering.dvgo_render import DvgoRenderer
@@ -14,6 +16,9 @@ from neurcomp_core.radiance.rendering.frames import GridFrame, Rays
 from neurcomp_core.radiance.rendering.march import Integrals, MarchOptions
 from neurcomp_core.radiance.rendering.occupancy import Occupancy
 from neurcomp_core.radiance.scenes import Scene
+
+if TYPE_CHECKING:
+    from neurcomp_core.radiance.rendering.views import View
 
 
 class PointField(Protocol):
@@ -54,6 +59,23 @@ class RayField(Protocol):
 
     def integrate(self, rays: Rays, options: MarchOptions, normals: bool = False) -> Integrals:
         """What rays meet."""
+        ...
+
+
+@runtime_checkable
+class ViewField(Protocol):
+    """What makes whole pictures itself, its rays included: `device_fields.DeviceField`."""
+
+    def view(
+        self,
+        data: PosedImages,
+        view: int,
+        *,
+        options: MarchOptions | None = None,
+        normals: bool = False,
+        progress: Progress | None = None,
+    ) -> View:
+        """See `views.render_view`."""
         ...
 
 

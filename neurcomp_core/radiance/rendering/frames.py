@@ -8,6 +8,7 @@ import numpy as np
 
 from neurcomp_core.errors import InputError
 from neurcomp_core.radiance.grids import SparseGrid
+from neurcomp_core.radiance.shared import SharedGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class GridFrame:
         object.__setattr__(self, "box", box)
 
     @classmethod
-    def of(cls, grid: SparseGrid) -> GridFrame:
+    def of(cls, grid: SparseGrid | SharedGrid) -> GridFrame:
         """The frame of a sparse grid."""
         z, y, x = grid.links.shape
         return cls((z, y, x), grid.box)

@@ -18,6 +18,9 @@ from neurcomp_core.radiance.rendering.frames import GridFrame, Rays
 from neurcomp_core.radiance.rendering.gradients import Gradients
 from neurcomp_core.radiance.rendering.occupancy import Occupancy
 from neurcomp_core.radiance.rendering.ranges import over_ranges, thread_count
+from neurcomp_core.radiance.shared import SharedGrid
+
+_OWN = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class March:
             )
 
     @classmethod
-    def of(cls, grid: SparseGrid, options: MarchOptions | None = None) -> March:
+    def of(cls, grid: SparseGrid | SharedGrid, options: MarchOptions | None = None) -> March:
         """The geometry of a sparse grid."""
         return cls(grid.links, GridFrame.of(grid), None, options or MarchOptions())
 
@@ -133,6 +136,16 @@ class March:
         self._check_rows(rows)
         return np.ascontiguousarray(density), np.ascontiguousarray(sh).reshape(rows, 3 * sh.shape[2])
 
+    def _shared(self, density: np.ndarray, sh: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`checked` of rows whose coefficients are in shared ones."""
+        rows = len(density)
+        if sh.ndim != 3 or sh.shape[1] != 3 or slots.shape != (rows,) or not rows:
+            raise InputError(f"expected slots ({rows},) and sh (n, 3, functions), got {slots.shape} and {sh.shape}")
+        if slots.min() < 0 or slots.max() >= len(sh):
+            raise InputError(f"slots: expected rows below {len(sh)}, got {slots.min()} to {slots.max()}")
+        self._check_rows(rows)
+        return np.ascontiguousarray(density), np.ascontiguousarray(sh).reshape(len(sh), 3 * sh.shape[2])
+
     def forward(
         self,
         density: np.ndarray,
@@ -142,6 +155,7 @@ class March:
         *,
         penalty: bool = False,
         normals: bool = False,
+        slots: np.ndarray | None = None,
     ) -> Integrals:
         """Colour, opacity and depth of rays.
 
@@ -154,13 +168,15 @@ class March:
             Where in each of its steps a ray is sampled, from 0 to 1; 0.5 (midpoints) if left out, random for jitter.
         penalty, normals : bool
             Whether to sum these, too.
+        slots : ndarray ``(rows,)`` int32, optional
+            Row of `sh` that each row of `density` has; then `sh` may have any number of them.
 
         Raises
         ------
         InputError
             If shapes or types disagree.
         """
-        density, sh = self.checked(density, sh)
+        density, sh = self.checked(density, sh) if slots is None else self._shared(density, sh, slots)
         n = len(rays)
         out = Integrals(
             np.zeros((n, 3)), np.zeros(n), np.zeros(n), np.zeros(n if penalty else 0),
@@ -172,7 +188,8 @@ class March:
 
         options = ray_fractions(fractions, n), float(self.options.step), float(self.options.stop)
         results = out.color, out.opacity, out.depth, out.penalty, out.normal, out.stops
-        given = (*ray_arguments(rays, sh), *options, *self.arguments, density, sh, *results)
+        own = _OWN if slots is None else np.ascontiguousarray(slots, np.int32)
+        given = (*ray_arguments(rays, sh), *options, *self.arguments, density, sh, own, *results)
 
         def work(part: int, first: int, last: int) -> None:
             march_kernels.forward(first, last, *given)

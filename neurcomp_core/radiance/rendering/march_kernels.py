@@ -90,9 +90,11 @@ def _slope(x, y, z, links, density, scale, out):
 @njit(cache=True, nogil=True, fastmath=MATH)
 def forward(
     first, last, origins, directions, basis, near, far, fractions, step, stop, links, box, scale, offset, distance,
-    block, density, sh, color, opacity, depth, penalty, normal, stops
+    block, density, sh, slots, color, opacity, depth, penalty, normal, stops
 ):  # fmt: skip
     """Integrals along rays `first` to `last` - 1.
+
+    A row of densities has the coefficients in its own row of `sh`, or, unless `slots` is empty, in row ``slots[row]``.
 
     Colour (premultiplied) ``(n, 3)``, opacity, depth (sum of weight times t), and, where these are not empty, penalty
     (sum of log(1 + 2 s^2), Plenoxels, section 3.6) and normal ``(n, 3)`` (sum of weight times unit vector against the
@@ -125,6 +127,9 @@ def forward(
             if sigma <= 0.0:
                 continue
             weight = -through * math.expm1(-sigma * size * length)
+            if slots.size > 0:
+                for q in range(8):
+                    rows[q] = slots[rows[q]]
             color_at(rows, weights, basis[r], sh, mixed, rgb)
             red += weight * max(rgb[0], 0.0)
             green += weight * max(rgb[1], 0.0)

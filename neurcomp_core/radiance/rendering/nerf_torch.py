@@ -9,19 +9,11 @@ import numpy as np
 import torch
 from torch.nn.functional import linear
 
-from neurcomp_core.errors import InputError
 from neurcomp_core.radiance.imports.nerf import Dense, NerfMlp
 from neurcomp_core.radiance.rendering.nerf_networks import with_layers
 
 # Points whose activations are held at once without gradients.
 _CHUNK = 1 << 18
-
-
-def device_of(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here; InputError if there is none."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def encode(x: torch.Tensor, frequencies: int) -> torch.Tensor:

@@ -21,9 +21,12 @@ from neurcomp_core.radiance.rendering.frames import Rays
 from neurcomp_core.radiance.rendering.gradients import Gradients
 from neurcomp_core.radiance.rendering.march import MarchOptions
 from neurcomp_core.radiance.rendering.ranges import over_ranges
+from neurcomp_core.radiance.shared import SharedGrid
 
 if TYPE_CHECKING:
     import torch
+
+    from neurcomp_core.radiance.rendering.device_rays import RayTensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +122,7 @@ class Backdrop:
     rgb: np.ndarray
 
     @classmethod
-    def of(cls, grid: SparseGrid, options: MarchOptions | None = None) -> Backdrop:
+    def of(cls, grid: SparseGrid | SharedGrid, options: MarchOptions | None = None) -> Backdrop:
         """Those of a grid that has some."""
         if grid.background is None:
             raise InputError("the grid has no background spheres; expected one with `background`")
@@ -146,23 +149,27 @@ def layers_of(links: np.ndarray, layers: int, density: np.ndarray, rgb: np.ndarr
 
 
 def spheres_reference(
-    spheres: Spheres, density: torch.Tensor, rgb: torch.Tensor, rays: Rays
+    spheres: Spheres, density: torch.Tensor, rgb: torch.Tensor, rays: Rays | RayTensors
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`Spheres.forward` in plain torch, on the device and in the type of `density`, with gradients."""
     import torch
 
     like = {"dtype": density.dtype, "device": density.device}
     half = torch.as_tensor((spheres.box[1] - spheres.box[0]) / 2, **like)
-    origins = (torch.tensor(rays.origins, **like) - torch.as_tensor(spheres.box.mean(0), **like)) / half
-    directions = torch.tensor(rays.directions, **like) / half
+    places, directions = (
+        a.to(**like) if isinstance(a, torch.Tensor) else torch.tensor(a, **like)
+        for a in (rays.origins, rays.directions)
+    )
+    origins = (places - torch.as_tensor(spheres.box.mean(0), **like)) / half
+    length, directions = directions.norm(dim=1), directions / half
     speed = directions.norm(dim=1, keepdim=True)
-    unit = torch.as_tensor(np.linalg.norm(rays.directions, axis=1), **like) / speed[:, 0]
+    unit = length / speed[:, 0]
     directions = directions / speed
     along = (origins * directions).sum(1)
     square = ((origins * origins).sum(1) - along**2).clamp(min=0)
     inner = 1 / (square.sqrt() + 1e-3).clamp(min=1)
     steps = spheres.steps
-    inverse = ((steps - torch.arange(steps, **like) - 0.5) / steps).expand(len(rays), steps)
+    inverse = ((steps - torch.arange(steps, **like) - 0.5) / steps).expand(len(places), steps)
     used = inverse <= inner[:, None]
     # Each step reaches from the sphere before it, the first one from the innermost.
     before = torch.cat([torch.ones_like(inner)[:, None], inverse[:, :-1]], 1).minimum(inner[:, None])

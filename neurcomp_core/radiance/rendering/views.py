@@ -12,15 +12,20 @@ from neurcomp_core.radiance import cameras
 from neurcomp_core.radiance.cameras import Camera
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.grids import SparseGrid
-from neurcomp_core.radiance.rendering.fields import DvgoField, PointField, RayField
+from neurcomp_core.radiance.rendering.dvgo_render import DvgoRenderer
+from neurcomp_core.radiance.rendering.fields import DvgoField, PointField, RayField, ViewField
 from neurcomp_core.radiance.rendering.frames import Rays
 from neurcomp_core.radiance.rendering.march import Integrals, March, MarchOptions
 from neurcomp_core.radiance.rendering.ranges import over_ranges
 from neurcomp_core.radiance.rendering.samples import Samples, batches, sample_counts, sample_rays
 from neurcomp_core.radiance.rendering.spheres import Backdrop
+from neurcomp_core.radiance.shared import SharedDvgo, SharedGrid
 
 #: A colour, or colours ``(n, 3)`` as a function of unit viewing directions ``(n, 3)``.
 Background = Sequence[float] | np.ndarray | Callable[[np.ndarray], np.ndarray]
+
+#: What pictures are made of.
+Renderable = SparseGrid | SharedGrid | SharedDvgo | PointField | RayField
 
 #: Bytes of temporary arrays that rendering may take.
 MEMORY = 256 << 20
@@ -54,7 +59,7 @@ class View:
 
 
 def render(
-    field: SparseGrid | PointField | RayField,
+    field: Renderable,
     camera: Camera,
     background: Background = (1.0, 1.0, 1.0),
     *,
@@ -69,7 +74,7 @@ def render(
 
     Parameters
     ----------
-    field : SparseGrid, PointField or RayField
+    field : Renderable
         A sparse grid goes through the fused kernels; a `RayField` samples its rays itself.
     camera : Camera
     background : colour or callable
@@ -91,7 +96,7 @@ def render(
 
 
 def render_view(
-    field: SparseGrid | PointField | RayField,
+    field: Renderable,
     data: PosedImages,
     view: int,
     *,
@@ -104,6 +109,8 @@ def render_view(
 
     Rays of a forward-facing set run in normalised device coordinates, and so do depth and normals.
     """
+    if isinstance(field, ViewField):
+        return field.view(data, view, options=options, normals=normals, progress=progress)
     intrinsics = data.cameras[view].intrinsics
     rays = view_rays(data, view)
     got = render_rays(field, rays, data.background, options=options, normals=normals, memory=memory, progress=progress)
@@ -118,7 +125,7 @@ def view_rays(data: PosedImages, view: int, pixels: np.ndarray | None = None) ->
 
 
 def render_rays(
-    field: SparseGrid | PointField | RayField,
+    field: Renderable,
     rays: Rays,
     background: Background = (1.0, 1.0, 1.0),
     *,
@@ -129,20 +136,25 @@ def render_rays(
 ) -> View:
     """What rays see; arrays of the view have one axis of rays instead of height and width. See `render`."""
     options, progress, backdrop = options or MarchOptions(), progress or Progress(), None
-    if isinstance(field, SparseGrid):
+    if isinstance(field, SparseGrid | SharedGrid):
+        shared = isinstance(field, SharedGrid)
+        sh, slots = (field.table, field.slots) if shared else (field.sh, None)
         backdrop = None if field.background is None else Backdrop.of(field, options)
         geometry = March.of(field, options)
         cuts = [(a, min(len(rays), a + memory // _PER_RAY)) for a in range(0, len(rays), max(1, memory // _PER_RAY))]
 
         def integrate(part: Rays) -> Integrals:
-            return geometry.forward(field.density, field.sh, part, normals=normals)
-    elif isinstance(field, DvgoField):
-        renderer = field.renderer(options)
+            return geometry.forward(field.density, sh, part, normals=normals, slots=slots)
+    elif isinstance(field, DvgoField | SharedDvgo):
+        renderer = DvgoRenderer.of(field, options) if isinstance(field, SharedDvgo) else field.renderer(options)
         cuts = renderer.cuts(len(rays), memory)
 
         def integrate(part: Rays) -> Integrals:
             return renderer.integrals(part, normals)
     elif isinstance(field, RayField):
+        # What is on a device has its background there, too.
+        behind_it = getattr(field, "backdrop", None)
+        backdrop = None if behind_it is None else behind_it(options)
         several = max(1, memory // field.ray_nbytes)
         cuts = [(a, min(len(rays), a + several)) for a in range(0, len(rays), several)]
 

@@ -18,6 +18,7 @@ from neurcomp_core.errors import InputError
 from neurcomp_core.radiance.cameras import Intrinsics, camera_directions, ndc_rays
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.images import to_uint8
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.rendering.frames import Rays
 
 _CHUNK = 1 << 17
@@ -128,7 +129,16 @@ class RayBank:
         InputError
             If none is left.
         """
-        kept = np.concatenate([meets(self.rays(some)) for some in self._chunks()])
+        return self.keeping(np.concatenate([meets(self.rays(some)) for some in self._chunks()]))
+
+    def keeping(self, kept: np.ndarray) -> RayBank:
+        """The pixels that ``kept (n,)`` bool holds of; see `meeting`.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
         if not kept.any():
             raise InputError("no ray meets the box; expected the cameras to look at it: check the box and the poses")
         if kept.all():
@@ -221,6 +231,16 @@ class _Cameras:
         poses = np.stack([camera.pose for camera in data.cameras])
         widths = np.array([w for w, _ in data.images.sizes])
         return cls(tuple(numbers), np.array(groups), widths, poses[:, :3, :3], poses[:, :3, 3])
+
+
+def bank_in(data: PosedImages, box: np.ndarray, place: Place) -> RayBank:
+    """``RayBank.of(data, box=box)``; which rays meet the box is found on the device of a place that is not the host."""
+    if place.host or data.scene == "forward-facing":
+        return RayBank.of(data, box=box)
+    from neurcomp_core.radiance.training.device_batches import DeviceBank
+
+    bank = RayBank.of(data)
+    return bank.keeping(DeviceBank(bank, place.device).meets_box(box))
 
 
 def meets_box(rays: Rays, box: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ sections 4 and 5; Improved Direct Voxel Grid Optimization (arXiv 2206.05085).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,44 +17,45 @@ from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.radiance.codec import RadianceContext
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.imports.dvgo import DvgoModel
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.training import dvgo_scene
-from neurcomp_core.radiance.training.batches import RayBank
+from neurcomp_core.radiance.training.batches import RayBank, bank_in
 from neurcomp_core.radiance.training.dvgo_recipe import DvgoRecipe, DvgoSchedule
 from neurcomp_core.radiance.training.dvgo_state import DvgoState
 from neurcomp_core.radiance.training.dvgo_step import CpuEngine, Engine
 from neurcomp_core.radiance.training.watch import Watch, Watching
 
+if TYPE_CHECKING:
+    from neurcomp_core.radiance.training.device_batches import DeviceBank
+
 __all__ = ["DvgoRecipe", "DvgoSchedule", "DvgoState", "engine_of", "fine_tune", "steps", "train"]
 
 
-def engine_of(state: DvgoState, background: tuple[float, float, float], device: str = "auto") -> Engine:
-    """What trains a state: kernels on the CPU, or torch on a CUDA device where there is one.
+def engine_of(
+    state: DvgoState, background: tuple[float, float, float], device: str = "auto", backend: str = "auto"
+) -> Engine:
+    """What trains a state: kernels on the CPU, Triton's or plain torch on a CUDA device where there is one.
 
     Raises
     ------
     InputError
-        If a CUDA device is asked for and there is none.
+        If a device or a backend is asked for that is not there.
     """
-    if device == "cpu":
+    place = Place.of(device, backend)
+    if place.host:
         return CpuEngine(state, background)
-    try:
-        import torch
+    if place.backend == "triton":
+        from neurcomp_core.radiance.training.dvgo_triton import TritonEngine
 
-        found = torch.cuda.is_available()
-    except ImportError:
-        found = False
-    if found:
-        from neurcomp_core.radiance.training.dvgo_torch import TorchEngine
+        return TritonEngine(state, background, place.device)
+    from neurcomp_core.radiance.training.dvgo_torch import TorchEngine
 
-        return TorchEngine(state, background, "cuda")
-    if device == "cuda":
-        raise InputError("device: cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    return CpuEngine(state, background)
+    return TorchEngine(state, background, place.device)
 
 
 def steps(
     engine: Engine,
-    bank: RayBank,
+    bank: RayBank | DeviceBank,
     schedule: DvgoSchedule,
     after: Callable[[int, float], object],
     *,
@@ -67,7 +68,7 @@ def steps(
     ----------
     engine : Engine
         Whoever changes its state's arrays in `after` calls ``engine.save()`` before and ``engine.load()`` behind.
-    bank : RayBank
+    bank : RayBank or DeviceBank
     schedule : DvgoSchedule
     after : callable
     first : int
@@ -76,7 +77,8 @@ def steps(
         Of the order of pixels.
     """
     for i in range(first, schedule.steps):
-        error = engine.step(bank.batch(i, schedule.batch, seed), schedule, i)
+        # Batches are on the device only for engines that are there.
+        error = engine.step(bank.batch(i, schedule.batch, seed), schedule, i)  # pyright: ignore[reportArgumentType]
         after(i + 1, error)
 
 
@@ -119,8 +121,8 @@ def fine_tune(
         raise InputError(f"every: expected at least one step, got {every}")
     with threads.limit(context.threads):
         state = DvgoState.of(model, trainable)
-        engine = engine_of(state, data.background, context.device)
-        bank = RayBank.of(data, box=model.box)
+        engine = engine_of(state, data.background, context.device, context.backend)
+        bank = bank_in(data, model.box, Place.of(context.device, context.backend))
 
         def now() -> DvgoModel:
             engine.save()
@@ -136,7 +138,7 @@ def fine_tune(
             watching.step(done, bank.whole_error(error), "fine-tuning")
 
         try:
-            steps(engine, bank, schedule, after, seed=context.seed)
+            steps(engine, _placed(bank, context), schedule, after, seed=context.seed)
         except Interrupted as stop:
             stop.best = now()
             raise
@@ -174,7 +176,7 @@ class _Course:
 
     def __init__(self, data: PosedImages, recipe: DvgoRecipe, context: RadianceContext, watch: Watch | None) -> None:
         self.data, self.recipe, self.context = data, recipe, context
-        self.bank = RayBank.of(data, box=data.box)
+        self.bank = bank_in(data, data.box, Place.of(context.device, context.backend))
         self.checkpoint = Checkpoint(context.checkpoint, self._key() if context.checkpoint else "")
         self.watching = Watching(recipe.steps, self.model, context.progress, watch)
         self.fine, self.done = False, 0
@@ -183,7 +185,7 @@ class _Course:
         else:
             self.state = dvgo_scene.coarse_state(data, recipe)
             self.start = _space(self.state)
-        self.engine = engine_of(self.state, data.background, context.device)
+        self.engine = engine_of(self.state, data.background, context.device, context.backend)
 
     def _key(self) -> str:
         cameras = [(c.intrinsics, c.pose.tobytes()) for c in self.data.cameras]
@@ -198,13 +200,13 @@ class _Course:
         recipe = self.recipe
         try:
             if not self.fine:
-                steps(
-                    self.engine, self.bank, recipe.coarse, self._after_coarse, first=self.done, seed=self.context.seed
-                )
+                bank, seed = _placed(self.bank, self.context), self.context.seed
+                steps(self.engine, bank, recipe.coarse, self._after_coarse, first=self.done, seed=seed)
                 self._show()
                 self._begin_fine()
             if not self.checkpoint.finished:
-                bank = self.bank = self.bank.meeting(self.start.meets)
+                self.bank = self.bank.meeting(self.start.meets)
+                bank = _placed(self.bank, self.context)
                 steps(self.engine, bank, recipe.fine, self._after_fine, first=self.done, seed=self.context.seed + 1)
         except Interrupted as stop:
             self.checkpoint.keep(self._arrays)
@@ -270,6 +272,15 @@ class _Course:
                 self.start = _space(self.state, mask)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise self.checkpoint.damaged(error) from error
+
+
+def _placed(bank: RayBank, context: RadianceContext) -> RayBank | DeviceBank:
+    place = Place.of(context.device, context.backend)
+    if place.host:
+        return bank
+    from neurcomp_core.radiance.training.device_batches import bank_at
+
+    return bank_at(bank, place)
 
 
 def _space(state: DvgoState, mask: np.ndarray | None = None) -> dvgo_scene.Space:

@@ -82,6 +82,17 @@ class TorchEngine:
         own = (seen.weight.detach()[:, None] * (seen.rgb - target[seen.index]).square()).sum() / len(batch)
         return squared + schedule.entropy * entropy + schedule.point * own, float(squared.detach())
 
+    def slopes(self, batch: Batch, schedule: DvgoSchedule) -> tuple[float, dict[str, torch.Tensor]]:
+        """Mean squared error of a batch, and the gradient of its loss by the parameters' names; nothing is kept."""
+        loss, error = self.loss(batch, schedule)
+        if loss.requires_grad:
+            loss.backward()
+        found = {}
+        for name, p in self.parameters.items():
+            found[name] = torch.zeros_like(p) if p.grad is None else p.grad
+            p.grad = None
+        return error, found
+
     def _sent(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self.device)
 

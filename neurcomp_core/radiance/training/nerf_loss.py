@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from neurcomp_core.fit.checkpoint import State
+from neurcomp_core.nets.devices import device_of
 from neurcomp_core.radiance.codec import RadianceContext
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.rendering.compositing import Composite, PackedSamples, composite
@@ -25,7 +26,7 @@ from neurcomp_core.radiance.rendering.nerf_sampling import (
     refined,
     stratified,
 )
-from neurcomp_core.radiance.rendering.nerf_torch import TorchNetwork, device_of
+from neurcomp_core.radiance.rendering.nerf_torch import TorchNetwork
 from neurcomp_core.radiance.rendering.occupancy import Occupancy
 from neurcomp_core.radiance.training.batches import RayBank
 from neurcomp_core.radiance.training.nerf_recipe import NerfRecipe

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurcomp_core.errors import InputError, Interrupted
+from neurcomp_core.errors import Interrupted
 from neurcomp_core.fit.checkpoint import Checkpoint, key_of
 from neurcomp_core.radiance.codec import RadianceContext
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.grids import SparseGrid, SphereLayers
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.rendering.frames import Rays
 from neurcomp_core.radiance.rendering.march import March, MarchOptions
 from neurcomp_core.radiance.rendering.samples import sample_counts
 from neurcomp_core.radiance.training import plenoxels_grids as grids
 from neurcomp_core.radiance.training.background import empty_spheres
-from neurcomp_core.radiance.training.batches import RayBank
+from neurcomp_core.radiance.training.batches import RayBank, bank_in
 from neurcomp_core.radiance.training.plenoxels_cpu import CpuSteps
 from neurcomp_core.radiance.training.plenoxels_recipe import PlenoxelsRecipe
 from neurcomp_core.radiance.training.watch import Watch, Watching
 
 if TYPE_CHECKING:
     from neurcomp_core.radiance.training.plenoxels_torch import TorchSteps
+    from neurcomp_core.radiance.training.plenoxels_triton import TritonSteps
 
 # Training rays that voxels are judged by, per voxel of the grid's face and view: a quarter sees every one many times.
 _JUDGES = 0.25
@@ -44,10 +45,15 @@ class World:
     def of(cls, box: np.ndarray) -> World:
         return cls(box.mean(0), float((box[1] - box[0]).max() / 2))
 
-    def rays(self, rays: Rays) -> Rays:
-        """World rays in these coordinates, with the same t."""
-        origins = (rays.origins - self.center) / self.scale
-        return Rays(origins, rays.directions / self.scale, rays.near, rays.far, rays.views)
+    def rays(self, rays: Any) -> Any:
+        """World `Rays` or `RayTensors` in these coordinates, with the same t."""
+        if isinstance(rays, Rays):
+            origins = (rays.origins - self.center) / self.scale
+            return Rays(origins, rays.directions / self.scale, rays.near, rays.far, rays.views)
+        center = rays.origins.new_tensor(self.center)
+        return rays._replace(
+            origins=((rays.origins - center) / self.scale).contiguous(), directions=rays.directions / self.scale
+        )
 
     def inside(self, box: np.ndarray) -> np.ndarray:
         return (box - self.center) / self.scale
@@ -78,12 +84,14 @@ class Course:
     ) -> None:
         recipe = recipe.of_scene(data.scene)
         self.data, self.recipe, self.context = data, recipe, context
+        self.place = Place.of(context.device, context.backend)
         self.world = World.of(data.box)
         self.options = MarchOptions(recipe.step, recipe.stop)
         self.unbounded = data.scene == "unbounded"
         # Without spheres behind it, what does not meet the box has no gradient.
-        self.everything = RayBank.of(data, box=None if self.unbounded else data.box)
+        self.everything = RayBank.of(data) if self.unbounded else bank_in(data, data.box, self.place)
         self.bank = self.everything
+        self._sent: tuple[RayBank, Any] | None = None
         self.at = 0
         self.watching = Watching(recipe.steps, self.model, context.progress, watch)
         self.checkpoint = Checkpoint(context.checkpoint, self._key() if context.checkpoint else "")
@@ -108,10 +116,9 @@ class Course:
         try:
             while self.at < recipe.steps:
                 self._turn()
-                batch = self.bank.batch(self.at, recipe.rays, seed)
                 fractions = np.random.default_rng((seed, self.at)).random(recipe.rays)
-                rays = self.world.rays(batch.rays)
-                error = self.steps.step(rays, batch.colors, behind, fractions, self.at, seed)
+                rays, colors = self._batch()
+                error = self.steps.step(rays, colors, behind, fractions, self.at, seed)
                 self.at += 1
                 self.checkpoint.offer(self._state)
                 self.watching.step(self.at, self.bank.whole_error(error), self._label())
@@ -122,6 +129,19 @@ class Course:
         if not self.checkpoint.finished:
             self.checkpoint.finish(self._state)
         return self.model()
+
+    def _batch(self) -> tuple[Any, Any]:
+        """Rays and colours of the next step, where it is made."""
+        if self.place.backend == "triton":
+            from neurcomp_core.radiance.training.device_batches import bank_at
+
+            if self._sent is None or self._sent[0] is not self.bank:
+                self._sent = None
+                self._sent = self.bank, bank_at(self.bank, self.place)
+            batch = self._sent[1].batch(self.at, self.recipe.rays, self.context.seed)
+        else:
+            batch = self.bank.batch(self.at, self.recipe.rays, self.context.seed)
+        return self.world.rays(batch.rays), batch.colors
 
     def model(self) -> SparseGrid:
         """The grid as it is now, in world coordinates."""
@@ -160,12 +180,17 @@ class Course:
         self.steps = self._steps(grid, squares)
         self._look(grid)
 
-    def _steps(self, grid: SparseGrid, squares: tuple[np.ndarray, ...] = ()) -> CpuSteps | TorchSteps:
-        if not _on_cuda(self.context.device):
+    def _steps(self, grid: SparseGrid, squares: tuple[np.ndarray, ...] = ()) -> CpuSteps | TorchSteps | TritonSteps:
+        place = self.place
+        if place.host:
             return CpuSteps(grid, self.recipe, squares)
+        if place.backend == "triton":
+            from neurcomp_core.radiance.training.plenoxels_triton import TritonSteps
+
+            return TritonSteps(grid, self.recipe, squares, place.device)
         from neurcomp_core.radiance.training.plenoxels_torch import TorchSteps
 
-        return TorchSteps(grid, self.recipe, squares, "cuda")
+        return TorchSteps(grid, self.recipe, squares, place.device)
 
     def _look(self, grid: SparseGrid) -> None:
         """Leave out the rays that meet no voxel any more."""
@@ -202,7 +227,7 @@ class Course:
         what = self.everything
         poses = [(camera.pose.tobytes(), camera.intrinsics) for camera in self.data.cameras]
         numbers = self.data.near, self.data.far, self.data.box.tobytes(), self.data.scene, self.data.background
-        run = self.context.seed, self.context.threads, _on_cuda(self.context.device)
+        run = self.context.seed, self.context.threads, self.place.device == "cuda"
         return key_of("plenoxels", self.recipe, run, numbers, poses, len(what), what.colors.tobytes())
 
     def _state(self) -> Mapping[str, np.ndarray]:
@@ -225,14 +250,3 @@ class Course:
         turns = (*self.recipe.starts[1:], *self.recipe.last_pruning)
         if min(turns, default=self.at) < self.at < self.recipe.steps:
             self._look(grid)
-
-
-def _on_cuda(device: str) -> bool:
-    """Whether to train on CUDA; torch is not loaded where the CPU is asked for."""
-    if device == "cpu" or find_spec("torch") is None:
-        return False
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda': no CUDA device is present; use 'cpu' or 'auto'")
-    return torch.cuda.is_available()

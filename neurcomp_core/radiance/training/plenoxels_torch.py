@@ -73,6 +73,31 @@ class _Table:
         return self.density.detach().cpu().numpy().copy(), self.sh.detach().cpu().numpy().copy()
 
 
+class Far:
+    """Background spheres in training, with `_Table`'s optimiser."""
+
+    def __init__(
+        self, grid: SparseGrid, recipe: PlenoxelsRecipe, squares: tuple[np.ndarray, ...], device: torch.device
+    ) -> None:
+        assert grid.background is not None
+        links, layers = grid.background.links, grid.background.data.shape[1]
+        self.spheres = Spheres(links, layers, grid.box, MarchOptions(recipe.step, recipe.stop))
+        tables, places = tables_of(grid.background), neighbours(grid.background)
+        self.table = _Table(*tables, places, (True, False, False), squares, device)
+        self._recipe = recipe
+
+    def variation(self, seed: tuple[int, ...]) -> torch.Tensor:
+        """Their total variation, weighted."""
+        weights = self._recipe.tv_background, self._recipe.tv_background
+        return self.table.variation(weights, self._recipe.tv_share, seed)
+
+    def smooth(self, seed: tuple[int, ...]) -> None:
+        """Add its gradient."""
+        loss = self.variation(seed)
+        if loss.requires_grad:
+            loss.backward()
+
+
 class TorchSteps:
     """See `plenoxels_cpu.CpuSteps`, whose interface this is; `device` is where it runs."""
 
@@ -88,12 +113,7 @@ class TorchSteps:
         self.march = March.of(grid, options)
         solid = (False, False, False)
         self._rows = _Table(grid.density, grid.sh, grid.links, solid, squares[:2], self.device)
-        self._far: _Table | None = None
-        if grid.background is not None:
-            links, layers = grid.background.links, grid.background.data.shape[1]
-            self._spheres = Spheres(links, layers, grid.box, options)
-            tables, places = tables_of(grid.background), neighbours(grid.background)
-            self._far = _Table(*tables, places, (True, False, False), squares[2:], self.device)
+        self._far = None if grid.background is None else Far(grid, recipe, squares[2:], self.device)
 
     def step(
         self, rays: Rays, targets: np.ndarray, behind: np.ndarray, fractions: np.ndarray, step: int, seed: int
@@ -104,21 +124,20 @@ class TorchSteps:
         seen = march_reference(rows.density, rows.sh, self.march, rays, fractions, penalty=bool(recipe.sparsity))
         backdrop = torch.tensor(behind, dtype=torch.float32, device=self.device)
         if far is not None:
-            color, opacity = spheres_reference(self._spheres, far.density, far.sh, rays)
+            color, opacity = spheres_reference(far.spheres, far.table.density, far.table.sh, rays)
             backdrop = color + (1 - opacity)[:, None] * backdrop
         errors = seen.over(backdrop) - torch.tensor(targets, dtype=torch.float32, device=self.device)
         loss = (errors**2).sum(1).mean() + recipe.sparsity * seen.penalty.mean()
         if smooth:
             loss = loss + rows.variation((recipe.tv_density, recipe.tv_sh), recipe.tv_share, (seed, step, 1))
             if far is not None:
-                weights = recipe.tv_background, recipe.tv_background
-                loss = loss + far.variation(weights, recipe.tv_share, (seed, step, 2))
+                loss = loss + far.variation((seed, step, 2))
         if loss.requires_grad:
             loss.backward()
         rates = recipe.rates(step)
         rows.move(rates, recipe.decay)
         if far is not None:
-            far.move(rates, recipe.decay)
+            far.table.move(rates, recipe.decay)
         return float((errors.detach() ** 2).mean())
 
     @torch.no_grad()
@@ -153,11 +172,11 @@ class TorchSteps:
         """The grid as it is now."""
         background = self._grid.background
         if background is not None and self._far is not None:
-            background = layers_of(background.links, background.data.shape[1], *self._far.arrays())
+            background = layers_of(background.links, background.data.shape[1], *self._far.table.arrays())
         density, sh = self._rows.arrays()
         return replace(self._grid, density=density, sh=sh, background=background)
 
     def squares(self) -> tuple[np.ndarray, ...]:
         """RMSProp's means, as the constructor takes them."""
-        kept = self._rows.squares + (self._far.squares if self._far is not None else [])
+        kept = self._rows.squares + (self._far.table.squares if self._far is not None else [])
         return tuple(a.cpu().numpy() for a in kept)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from neurcomp_core.container import section_cost
 from neurcomp_core.errors import InputError, TargetError
 from neurcomp_core.radiance.codec import RadianceContext, RadianceEncoded, Stage
 from neurcomp_core.radiance.dataset import PosedImages
 from neurcomp_core.radiance.evaluation import mean_psnr
+from neurcomp_core.radiance.places import Place
 from neurcomp_core.radiance.volume import RadianceVolume
 from neurcomp_core.radiance.vqrf import search, stages, stream
 from neurcomp_core.radiance.vqrf.codebook import Learning
-from neurcomp_core.radiance.vqrf.factors import Factors
+from neurcomp_core.radiance.vqrf.factors import Basis, Factors
 from neurcomp_core.radiance.vqrf.finetune import Tuning, tuned
 from neurcomp_core.radiance.vqrf.plan import Plan
 from neurcomp_core.radiance.vqrf.quantise import Steps, Symbols, quantised
+from neurcomp_core.radiance.vqrf.sensitivity import Sensitivity
 from neurcomp_core.radiance.vqrf.stages import Material
+from neurcomp_core.radiance.vqrf.thrift import Thrift, rounded
 from neurcomp_core.search import Trial
 from neurcomp_core.search import search as find
 from neurcomp_core.target import Bytes, PsnrLoss, Target
@@ -30,12 +33,12 @@ _PLANS, _TRIALS = 10, 12
 _SPAN = 1 / 64, 16.0
 # Loss of PSNR that is left unused at least while a target of it is sought on few views.
 _MARGIN = 0.02
-
-
 # About what parameters, lengths and checksums take.
 _FRAME = 200
 # Share of a budget that is used up at least.
 _FULL = 0.993
+# dB that quantisation may cost where pruning and sharing have cost all that it may, or more.
+_LEAST = 0.05
 
 Coded = tuple[bytes, list[bytes]]
 Figure = Callable[[Symbols, Coded], float]
@@ -54,7 +57,7 @@ class Settings:
     loss : float
         dB that quantisation may cost where no target says more.
     thrift : float
-        How much of its price a bit counts for when refining, see `finetune.tuned`.
+        Integers are chosen by what their bits cost, this many times what they save; 0 chooses the nearest.
     """
 
     plan: Plan
@@ -67,12 +70,29 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A field on its way: as fine-tuned, the stages so far, and how good it is by the judge, in dB."""
+    """A field on its way.
+
+    Attributes
+    ----------
+    plan : Plan
+    factors : Factors
+        As fine-tuned.
+    stages : tuple of Stage
+        So far.
+    psnr : float
+        In dB, by the judge.
+    sensitivity : Sensitivity, optional
+        If integers are to be chosen by their bits.
+    thrift : Thrift, optional
+        How they are.
+    """
 
     plan: Plan
     factors: Factors
     stages: tuple[Stage, ...]
     psnr: float
+    sensitivity: Sensitivity | None = None
+    thrift: Thrift | None = None
 
 
 def compress(
@@ -102,6 +122,7 @@ class _Work:
 
     def __init__(self, volume: RadianceVolume, settings: Settings, context: RadianceContext) -> None:
         self.settings, self.context = settings, context
+        self.place = Place.of(context.device, context.backend)
         context.progress.update(0.0, "weighing voxels")
         self.material = Material.of(volume, context, context.progress)
         self.before = self.material.judge.psnr(volume.model)
@@ -122,6 +143,13 @@ class _Work:
             self.stage("uncompressed", stages.uncompressed_parts(work), self.before),
             self.stage("pruned", stages.row_parts(factors), judge.psnr(factors.model())),
         ]
+        sensitivity = None
+        if self.settings.thrift:
+            # Rows, codes and numbers are then weighed by what pictures lose, which importance stands for otherwise.
+            behind = work.volume.background if work.views is None else work.views.background
+            sensitivity = Sensitivity.of(factors, weights, work.samples, behind, work.seed, progress, self.place)
+            factors = factors.turned(Basis.of(factors.rows().features, weights, sensitivity.metric))
+            weights = sensitivity.share
         part = progress.part(0.05, 0.15)
         factors = stages.shared(factors, weights, plan, self.settings.learning, work.seed, part)
         psnr = judge.psnr(factors.model())
@@ -129,11 +157,12 @@ class _Work:
             done.append(self.stage("vector-quantised", stages.row_parts(factors), psnr))
         if self.tunes:
             assert work.views is not None
-            after = tuned(factors, work.views, self.settings.tuning, work.seed, progress.part(0.15, 0.6))
+            part = progress.part(0.15, 0.55)
+            after = tuned(factors, work.views, self.settings.tuning, work.seed, part, place=self.place)
             # A field that was perfect may only get worse.
             factors, psnr = max(((factors, psnr), (after, judge.psnr(after.model()))), key=lambda pair: pair[1])
             done.append(self.stage("fine-tuned", stages.row_parts(factors), psnr))
-        return Draft(plan, factors, tuple(done), psnr)
+        return Draft(plan, factors, tuple(done), psnr, sensitivity)
 
     def budget(self, loss: float) -> float:
         """Mean squared error that a loss in dB allows, of a field as good as the uncompressed one."""
@@ -144,29 +173,40 @@ class _Work:
         return search.measured(draft.factors, self.material.volume, self.material.probe, part)
 
     def refined(self, draft: Draft, curves: search.Curves, steps: Steps) -> Draft:
-        """The field fine-tuned once more for what quantisation leaves of it, coefficients that cost less preferred."""
+        """The field fine-tuned once more for what quantisation leaves of it."""
+        if draft.sensitivity is not None:
+            price = self.settings.thrift * curves.price(steps)
+            draft = replace(draft, thrift=Thrift(draft.sensitivity, price))
         views, tuning = self.material.views, self.settings.refining
         if views is None or not self.tunes or not tuning.steps:
             return draft
         part = self.context.progress.part(0.75, 0.9)
-        price = self.settings.thrift * curves.price(steps)
-        after = tuned(draft.factors, views, tuning, self.material.seed + 1, part, steps, price)
+        rounding = None if draft.thrift is None else partial(draft.thrift.symbols, steps=steps)
+        after = tuned(draft.factors, views, tuning, self.material.seed + 1, part, steps, rounding, self.place)
         judge = self.material.judge
-        if price:
-            return replace(draft, factors=after)
-        best = max((draft.factors, after), key=lambda f: judge.psnr(quantised(f, steps).model()))
+        best = max((draft.factors, after), key=lambda f: judge.psnr(rounded(f, steps, draft.thrift).model()))
         return replace(draft, factors=best)
 
     def plain(self) -> RadianceEncoded:
         """What the codec's parameters make of a field, without a target."""
         draft = self.draft(self.settings.plan)
         curves = self.curves(draft)
-        steps = curves.within_error(self.budget(self.settings.loss))
-        draft = self.refined(draft, curves, steps)
-        symbols = quantised(draft.factors, steps)
-        return self.closed(draft, symbols, *stream.encode(symbols))
+        if draft.sensitivity is None:
+            steps = curves.within_error(self.budget(self.settings.loss))
+            draft = self.refined(draft, curves, steps)
+            symbols = quantised(draft.factors, steps)
+            return self.closed(draft, symbols, stream.encode(symbols))
+        judge = self.material.judge
+        # The error that quantisation may bring the field to; without images it is the change itself that is seen.
+        allowed = self.budget(self.settings.loss) + (self.material.floor if judge.photos else 0.0)
+        now = 10 ** (-draft.psnr / 10)
+        allowed = max(allowed, now * 10 ** (_LEAST / 10))
+        draft = self.refined(draft, curves, steps := curves.within_error(allowed - now))
+        best = self.scaled(draft, steps, lambda s, _: 10 ** (-judge.psnr(s.model()) / 10), allowed, rising=True)
+        return self.closed(draft, *best.result)
 
-    def closed(self, draft: Draft, symbols: Symbols, params: bytes, sections: list[bytes]) -> RadianceEncoded:
+    def closed(self, draft: Draft, symbols: Symbols, coded: Coded) -> RadianceEncoded:
+        params, sections = coded
         self.context.progress.update(0.98, "measuring what is decoded")
         psnr = self.material.judge.psnr(stream.decode(params, sections).model())
         if not self.material.judge.photos:
@@ -195,17 +235,13 @@ class _Work:
                 break
             best = self.scaled(draft, best.result[0].steps, _size, budget, rising=False, part=part)
         symbols, coded = best.result
-        return self.closed(draft, symbols, *coded)
+        return self.closed(draft, symbols, coded)
 
     def plan_for(self, budget: int) -> Plan:
         """The richest plan, from the codec's own up or down, that leaves steps of a usual size for a budget."""
         plan, direction = self.settings.plan, 0
         for _ in range(_PLANS):
-            factors, weights = stages.pruned(self.material, plan)
-            quick = replace(self.settings.learning, rounds=min(self.settings.learning.rounds, 5))
-            factors = stages.shared(factors, weights, plan, quick, self.material.seed)
-            scales = search.scales_of(factors)
-            coarse, fine = (_nbytes(*stream.encode(quantised(factors, scales.scaled(s)))) for s in (0.4, 1 / 64))
+            coarse, fine = self.quick(plan, 0.4, 1 / 64)
             if coarse > budget and direction <= 0:
                 plan, direction = plan.sparser(), -1
             elif fine < budget and direction >= 0 and plan.richer() != plan:
@@ -213,6 +249,14 @@ class _Work:
             else:
                 return plan
         return plan
+
+    def quick(self, plan: Plan, *scales: float) -> list[int]:
+        """Bytes of a plan with steps of some scales, about: by a codebook that has hardly been learnt."""
+        factors, weights = stages.pruned(self.material, plan)
+        hasty = replace(self.settings.learning, rounds=min(self.settings.learning.rounds, 5))
+        factors = stages.shared(factors, weights, plan, hasty, self.material.seed)
+        steps = search.scales_of(factors)
+        return [_nbytes(*stream.encode(quantised(factors, steps.scaled(scale)))) for scale in scales]
 
     def to_loss(self, target: PsnrLoss) -> RadianceEncoded:
         """The smallest field of the richest plan that is needed for a loss of PSNR."""
@@ -250,13 +294,13 @@ class _Work:
                 return None
             over = self.loss_of(symbols) - allowed
             if over <= 0:
-                return self.closed(draft, symbols, *coded)
+                return self.closed(draft, symbols, coded)
             limit -= over + _MARGIN / 2
         return None
 
     def loss_of(self, symbols: Symbols) -> float:
         """Lost on all images that are to judge by, in dB."""
-        return self._whole_psnr - mean_psnr(replace(self.material.volume, model=symbols.model()), self._judges)
+        return self._whole_psnr - self._measured(replace(self.material.volume, model=symbols.model()))
 
     @property
     def _judges(self) -> PosedImages:
@@ -266,7 +310,11 @@ class _Work:
 
     @cached_property
     def _whole_psnr(self) -> float:
-        return mean_psnr(self.material.volume, self._judges)
+        return self._measured(self.material.volume)
+
+    def _measured(self, volume: RadianceVolume) -> float:
+        # As `files.compress` will measure it.
+        return mean_psnr(volume, self._judges, place=self.place)
 
     def scaled(
         self, draft: Draft, steps: Steps, figure: Figure, limit: float, *, rising: bool, part: str = ""
@@ -281,7 +329,8 @@ class _Work:
             tried += 1
             self.context.progress.update(min(0.9 + 0.005 * tried, 0.97), f"searching steps, trial {tried}")
             chosen = replace(steps, **{part: scale * getattr(steps, part)}) if part else steps.scaled(scale)
-            symbols = quantised(draft.factors, chosen)
+            thrift = None if draft.thrift is None else draft.thrift.scaled(1.0 if part else scale)
+            symbols = rounded(draft.factors, chosen, thrift)
             coded = stream.encode(symbols, fixed)
             return figure(symbols, coded), (symbols, coded)
 

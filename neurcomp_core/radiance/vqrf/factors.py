@@ -15,6 +15,8 @@ from neurcomp_core.radiance.vqrf.rows import Rows, Shell, VoxelModel, links_of
 
 #: Numbers of a basis are multiples of 1 / this.
 UNIT = 128
+# Most that a basis stretches one direction against another.
+_UNEVEN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Basis:
     Attributes
     ----------
     vectors : ndarray ``(channels, channels)`` integers
-        One per row, nearly orthonormal; that of the largest variance first.
+        One per row, nearly orthonormal unless there was a metric; that of the largest variance first.
     mean : ndarray ``(channels,)`` integers
         In `unit`.
     unit : float
@@ -36,21 +38,28 @@ class Basis:
     unit: float = 1.0
 
     @classmethod
-    def of(cls, features: np.ndarray, importance: np.ndarray) -> Basis:
-        """Principal axes (Karhunen-Loeve) of rows ``(n, channels)`` with importance ``(n,)``."""
+    def of(cls, features: np.ndarray, importance: np.ndarray, metric: np.ndarray | None = None) -> Basis:
+        """Principal axes (Karhunen-Loeve) of rows ``(n, channels)`` with importance ``(n,)``.
+
+        With a `metric` ``(channels, channels)`` of errors, those of a space where all errors count alike: one step is
+        right for all coefficients then.
+        """
         channels = features.shape[1]
         total = float(importance.sum())
         if total <= 0:
             return cls(UNIT * np.eye(channels, dtype=np.int64), np.zeros(channels, np.int64))
         mean = importance @ features / total
         apart = features.astype(np.float64) - mean
-        _, axes = np.linalg.eigh((importance[:, None] * apart).T @ apart / total)
-        axes = axes[:, ::-1].T
+        spread = (importance[:, None] * apart).T @ apart / total
+        root = np.eye(channels) if metric is None else _root(metric)
+        _, axes = np.linalg.eigh(root.T @ spread @ root)
+        axes = np.linalg.solve(root.T, axes[:, ::-1]).T
+        axes /= np.linalg.norm(axes, axis=1).mean()
         # A sign for each, whatever the linear algebra's library returns.
         axes *= np.where(axes[np.arange(channels), np.abs(axes).argmax(1)] < 0, -1, 1)[:, None]
         vectors = np.rint(UNIT * axes).astype(np.int64)
         # Rounding a few numbers of unit vectors leaves them independent; should it not, the identity does.
-        if np.linalg.cond(vectors) > 2:
+        if np.linalg.cond(vectors) > (2 if metric is None else 4 * _UNEVEN):
             vectors = UNIT * np.eye(channels, dtype=np.int64)
         unit = float(np.float32(max(np.abs(mean).max(), 1e-30) / 1000))
         return cls(vectors, np.rint(mean / unit).astype(np.int64), unit)
@@ -121,6 +130,11 @@ class Factors:
     def model(self) -> VoxelModel:
         return self.shell.model(self.rows())
 
+    def turned(self, basis: Basis) -> Factors:
+        """The same field in another basis."""
+        kept, codes = (basis.coefficients(self.basis.features(a)) for a in (self.kept, self.codes))
+        return replace(self, basis=basis, kept=kept, codes=codes)
+
     def shared(self, own: np.ndarray, codes: np.ndarray, importance: np.ndarray, price: float = 0.0) -> Factors:
         """With only the rows `own` ``(rows,)`` bool left their own coefficients.
 
@@ -146,6 +160,13 @@ class Factors:
         none = np.zeros((0, kept.shape[1]), np.float32)
         own, index = np.ones(len(rows), bool), np.zeros(0, np.int64)
         return cls(shell, rows.occupied, rows.density, basis, own, kept, none, index, rows.network)
+
+
+def _root(metric: np.ndarray) -> np.ndarray:
+    """A root R, lower triangular, of a metric R R'; what hardly counts counts a little."""
+    values, axes = np.linalg.eigh(metric)
+    most = float(values[-1]) or 1.0
+    return np.linalg.cholesky((axes * np.maximum(values / most, _UNEVEN**-2)) @ axes.T)
 
 
 def _voxels(occupied: np.ndarray, some: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ gradient of a code is the sum over its rows, so that rows never part and need no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,11 +15,14 @@ import numpy as np
 
 from neurcomp_core.progress import Progress
 from neurcomp_core.radiance.dataset import PosedImages
-from neurcomp_core.radiance.training.batches import Batch, RayBank
+from neurcomp_core.radiance.places import HOST, Place
+from neurcomp_core.radiance.training.batches import Batch, bank_in
 from neurcomp_core.radiance.vqrf.codebook import summed
 from neurcomp_core.radiance.vqrf.factors import UNIT, Basis, Factors
-from neurcomp_core.radiance.vqrf.quantise import Steps, quantised
-from neurcomp_core.radiance.vqrf.rate import Rate
+from neurcomp_core.radiance.vqrf.quantise import Steps, Symbols, quantised
+
+# Steps of fine-tuning between two roundings.
+_ROUNDED = 20
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,28 @@ class _Mover:
         self.values[some] -= size * gradient / (np.sqrt(square) + 1e-3 * self._typical)
 
 
+class _Left:
+    """What quantisation leaves of a field while it is tuned; all of it without steps and rounding."""
+
+    def __init__(self, steps: Steps | None, rounding: Callable[[Factors], Symbols] | None) -> None:
+        self._steps, self._rounding = steps, rounding
+        self._offsets: dict[str, np.ndarray] = {}
+        self._network: tuple[np.ndarray, ...] = ()
+
+    def of(self, factors: Factors, step: int) -> Factors:
+        if self._rounding is None:
+            return factors if self._steps is None else quantised(factors, self._steps).factors()
+        if step % _ROUNDED == 0:
+            rough = self._rounding(factors).factors()
+            self._offsets = {
+                name: getattr(rough, name) - getattr(factors, name) for name in ("density", "kept", "codes")
+            }
+            self._network = tuple(b - a for a, b in zip(factors.network, rough.network, strict=True))
+        values = {name: getattr(factors, name) + offset for name, offset in self._offsets.items()}
+        network = tuple(a + b for a, b in zip(factors.network, self._network, strict=True))
+        return replace(factors, **values, network=network)
+
+
 def tuned(
     factors: Factors,
     images: PosedImages,
@@ -100,7 +126,8 @@ def tuned(
     seed: int = 0,
     progress: Progress | None = None,
     steps: Steps | None = None,
-    price: float = 0.0,
+    rounding: Callable[[Factors], Symbols] | None = None,
+    place: Place = HOST,
 ) -> Factors:
     """A field that shows `images` better, of the same voxels and the same codes for the same voxels.
 
@@ -115,12 +142,15 @@ def tuned(
     steps : Steps, optional
         Fine-tune what quantisation with these leaves: the loss is that of the quantised field, and its gradient counts
         as that of the numbers before (a straight-through estimate).
-    price : float
-        With `steps`, mean squared error of colours that a bit of the kept coefficients may save, see `rate.Rate`.
+    rounding : callable, optional
+        Instead of `steps`: makes integers of a field. It is asked now and then; in between, what it has changed numbers
+        by stays.
+    place : Place
+        Where gradients are made. Everything else stays on the host, and gradients come there each step.
     """
-    descent, bank = descent_of(factors, images.background), RayBank.of(images, box=factors.shell.box)
+    descent, bank = descent_of(factors, images.background, place), bank_in(images, factors.shell.box, place)
     others = ~factors.own
-    rate = Rate.of(_own_voxels(factors)) if price and steps is not None else None
+    left = _Left(steps, rounding)
     movers = {name: _Mover(getattr(factors, name), tuning) for name in ("density", "kept", "codes")}
     weights = [_Mover(a, tuning) for a in factors.network]
 
@@ -134,19 +164,15 @@ def tuned(
             shown = f", {-10 * math.log10(error):.1f} dB" if error else ""
             progress.update(step / tuning.steps, f"fine-tuning, step {step + 1} of {tuning.steps}{shown}")
         share = tuning.final ** (step / tuning.steps)
-        at = now() if steps is None else quantised(now(), steps).factors()
+        at = left.of(now(), step)
         rows = at.rows()
         slope = descent.slope(rows.density, rows.features, at.network, bank.batch(step, tuning.rays, seed))
         error = 0.95 * error + 0.05 * slope.error if step else slope.error
         toward = coefficient_gradient(factors.basis, slope.features)
         met = np.flatnonzero(slope.met)
         movers["density"].move(slope.density[met], share, met)
-        if rate is None or steps is None:
-            mine = np.flatnonzero(slope.met[factors.own])
-            movers["kept"].move(toward[factors.own][mine], share, mine)
-        else:
-            cost = slope.scale * price * rate.gradient(movers["kept"].values, steps.kept)
-            movers["kept"].move(toward[factors.own] + cost.astype(np.float32), share)
+        mine = np.flatnonzero(slope.met[factors.own])
+        movers["kept"].move(toward[factors.own][mine], share, mine)
         if len(factors.codes):
             movers["codes"].move(summed(toward[others], factors.index, len(factors.codes)).astype(np.float32), share)
         for weight, gradient in zip(weights, slope.network, strict=True):
@@ -154,19 +180,18 @@ def tuned(
     return now()
 
 
-def _own_voxels(factors: Factors) -> np.ndarray:
-    voxels = np.zeros_like(factors.occupied)
-    voxels[factors.occupied] = factors.own
-    return voxels
-
-
 def coefficient_gradient(basis: Basis, features: np.ndarray) -> np.ndarray:
     """From the gradient with respect to features ``(rows, channels)`` to that with respect to coefficients."""
     return features @ (basis.vectors.astype(features.dtype).T / UNIT)
 
 
-def descent_of(factors: Factors, background: tuple[float, float, float]) -> Descent:
+def descent_of(factors: Factors, background: tuple[float, float, float], place: Place = HOST) -> Descent:
     """The gradients of a field's kind."""
+    if not place.host:
+        from neurcomp_core.radiance.vqrf import descent_device
+
+        kind = descent_device.SparseDescent if factors.shell.kind == "sparse" else descent_device.DvgoDescent
+        return kind.of(factors, background, place)
     if factors.shell.kind == "sparse":
         from neurcomp_core.radiance.vqrf.descent_sparse import SparseDescent
 

@@ -78,6 +78,16 @@ class Symbols:
         features[~self.own] = self._features(self.codes, self.steps.codes)[self.index]
         return self.shell.model(Rows(self.occupied, self._density(), features, self._network()))
 
+    def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+        """Without expanding it: density ``(rows,)``, features ``(n, channels)`` of kept rows and of codes, which of
+        these each row has ``(rows,)``, and the network.
+        """
+        features = (self._features(self.kept, self.steps.kept), self._features(self.codes, self.steps.codes))
+        slots = np.empty(len(self.density), np.int64)
+        slots[self.own] = np.arange(len(self.kept))
+        slots[~self.own] = len(self.kept) + self.index
+        return self._density(), np.concatenate(features), slots, self._network()
+
     def checked_model(self) -> VoxelModel:
         """`model`, of what a file says; FormatError if no model has such rows."""
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,6 +35,8 @@ FREE_VIEWS, FREE_SIZE = 48, 64
 _SHARERS = 8
 # Views of a judgement while searching, and rays that steps are measured by.
 _VIEWS, _PROBES = 4, 4000
+# Batches of so many rays that sensitivity is measured by.
+_SAMPLES = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class Material:
         Few views.
     probe : Rays
         To measure steps by.
+    samples : tuple of Rays
+        Batches to measure sensitivity by.
     seed : int
     """
 
@@ -62,6 +67,7 @@ class Material:
     views: PosedImages | None
     judge: Judge
     probe: Rays
+    samples: tuple[Rays, ...]
     seed: int
 
     @classmethod
@@ -76,11 +82,13 @@ class Material:
             weights = importance(model, views_of(seen_by), progress)
             bank = RayBank.of(seen_by)
             probe = bank.rays(bank.indices(0, min(_PROBES, len(bank)), context.seed + 1))
+            samples = tuple(bank.rays(bank.indices(k, _PROBES, context.seed + 2)) for k in range(_SAMPLES))
         else:
             views = free_views(volume, FREE_VIEWS, FREE_SIZE)
             weights = importance(model, views, progress)
             draw = np.random.default_rng(context.seed)
             probe = _joined([_some(v, _PROBES // FREE_VIEWS, draw) for v in views])
+            samples = tuple(views)
         if not weights.any():
             raise InputError(
                 "no ray meets anything in this field, so that nothing of it would be left; "
@@ -90,9 +98,9 @@ class Material:
             judge = Judge.of_field(volume, _VIEWS, FREE_SIZE)
         else:
             judge = Judge.of_images(volume, judged_by, _VIEWS)
-        return cls(volume, Shell.of(model), rows_of(model), weights, seen_by, judge, probe, context.seed)
+        return cls(volume, Shell.of(model), rows_of(model), weights, seen_by, judge, probe, samples, context.seed)
 
-    @property
+    @cached_property
     def floor(self) -> float:
         """Mean squared error of the uncompressed field itself, as far as it is known."""
         if self.judge.photos:
