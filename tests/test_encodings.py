@@ -266,6 +266,12 @@ def test_parameters_that_make_no_sense_are_refused(wrong: dict[str, Any], messag
         Network(**wrong)
 
 
+def test_a_backend_that_would_not_be_used_is_refused() -> None:
+    field = Field(np.random.default_rng(0).random((8, 8, 8), np.float32))
+    with pytest.raises(InputError, match="trained with numba on cpu, got backend torch"):
+        compress(field, Bytes(500), Network(steps=10, batch=64), Context(device="cpu", backend="torch"))
+
+
 @pytest.mark.parametrize(
     "change",
     [

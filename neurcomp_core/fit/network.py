@@ -14,9 +14,11 @@ from neurcomp_core.codec import Context, Encoded
 from neurcomp_core.codecs.hashgrid import HashGrid
 from neurcomp_core.codecs.network import DENSITY, LIMITS, NetworkRecord, network_of
 from neurcomp_core.container import ArraySpec
+from neurcomp_core.errors import InputError
 from neurcomp_core.field import Field
 from neurcomp_core.fit import hashgrid, sizes
 from neurcomp_core.fit.network_trainer import CHECK_EVERY, Trainer
+from neurcomp_core.nets.backends import chosen
 from neurcomp_core.nets.coordinate import ACTIVATIONS
 from neurcomp_core.nets.devices import device_of
 from neurcomp_core.nets.encodings import ENCODINGS
@@ -34,6 +36,11 @@ _BINS, _MOST_OCTAVES, _BANDS = 32, 10, 4
 def fit(field: Field, target: Target, settings: Network, context: Context) -> Encoded:
     """Fit a network to `field` so that its stream meets `target`; see `codec.Codec.encode`."""
     device = device_of(context.device)
+    usual = chosen("auto", device).name
+    if context.backend not in ("auto", usual):
+        raise InputError(
+            f"network: this codec is trained with {usual} on {device.type}, got backend {context.backend}; use auto"
+        )
 
     def begin(budget: int) -> Trainer:
         return Trainer(field, shape_for(field, budget, settings), settings, context, device)
