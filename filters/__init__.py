@@ -2,3 +2,7 @@
 
 Built on ``vtkmodules`` alone, so it runs in ParaView and with the ``vtk`` package; never on ``paraview``.
 """
+
+from neurcomp_filters.symbols import keep_apart
+
+keep_apart()

@@ -53,6 +53,12 @@ def test_registry_needs_no_optional_dependency(tmp_path: Path) -> None:
     assert not loaded & (CORE - {"numba"})
 
 
+def test_triton_is_bound_to_its_own_symbols(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    loader = "type(sys.modules['triton._C.libtriton'].__spec__.loader).__name__"
+    loaded_by(f"import neurcomp_filters, triton\nassert {loader} == '_BoundToItself', {loader}", tmp_path)
+
+
 def imports(file: Path) -> set[str]:
     """Top-level names that a file imports anywhere, inside functions too."""
     names: list[str] = []
