@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -250,6 +251,17 @@ def test_an_optimiser_follows_a_badly_scaled_valley() -> None:
         optimiser.step([(missed @ turned.T).astype(np.float32), parameters[1] - 1], 0.05 * (1 - i / 400))
     assert np.abs(parameters[0] - aim).max() < 0.2
     np.testing.assert_allclose(parameters[1], 1, atol=0.02)
+
+
+def test_a_first_step_goes_nowhere_for_rounding_errors() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        # Of rank one, so that most directions of the bases have no gradient.
+        together = np.outer(rng.normal(size=11), rng.normal(size=12)).astype(np.float32)
+        parameters = [np.zeros((11, 11), np.float32), np.zeros(11, np.float32)]
+        Soap(parameters).step([together[:, :-1], together[:, -1]], 1e-3)
+        moved = math.hypot(*(float(np.linalg.norm(p)) for p in parameters))
+        assert moved < 1e-3 * 2 * math.sqrt(together.size)
 
 
 def test_a_pass_draws_every_sample_once_and_no_masked_one() -> None:

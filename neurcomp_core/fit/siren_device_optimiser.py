@@ -12,15 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from neurcomp_core.fit.siren_optimiser import EVERY, GRAM_MEMORY, MEMORY, SQUARE_MEMORY
+from neurcomp_core.fit.siren_optimiser import EVERY, FARTHEST, GRAM_MEMORY, MEMORY, SQUARE_MEMORY
 from neurcomp_core.nets.siren_flat import Flat
 
 #: Arrays of a stack, for checkpoints.
 _ARRAYS = ("mean", "square", "left", "right", "left_basis", "right_basis")
-
-#: Learning rates that a step may go in any direction of the bases. Of a fixed basis the means' decays allow 1.26, by
-#: Cauchy and Schwarz; in directions without gradient the quotient of two rounding errors can be anything.
-_FARTHEST = 2.0
 
 
 class DeviceSoap:
@@ -90,7 +86,7 @@ class DeviceSoap:
         projected = self._turned(gradient)
         self._square.mul_(SQUARE_MEMORY).addcmul_(projected, projected, value=1 - SQUARE_MEMORY)
         move = self._turned(self._mean).mul_(self._numbers[1])
-        move.div_((self._square * self._numbers[2]).sqrt_().add_(1e-12)).clamp_(-_FARTHEST, _FARTHEST)
+        move.div_((self._square * self._numbers[2]).sqrt_().add_(1e-12)).clamp_(-FARTHEST, FARTHEST)
         for left, right, m in zip(self._left_basis, self._right_basis, self._flat.stacks(move), strict=True):
             m.copy_(left @ m @ right.transpose(1, 2))
         parameters.sub_(move.mul_(self._numbers[0]))

@@ -15,6 +15,9 @@ import numpy as np
 
 #: Decay of the running means of gradient, squared gradient and Gram matrices; steps between renewals of the bases.
 MEMORY, SQUARE_MEMORY, GRAM_MEMORY, EVERY = 0.95, 0.98, 0.98, 10
+#: Learning rates that a step may go in any direction of the bases. Of a fixed basis the means' decays allow 1.26, by
+#: Cauchy and Schwarz; in directions without gradient the quotient of two rounding errors can be anything.
+FARTHEST = 2.0
 
 
 @dataclass
@@ -97,7 +100,7 @@ class Soap:
         move = back @ stack.mean @ right
         move /= 1 - self.memory**self.count
         move /= np.sqrt(stack.square / (1 - self.square_memory**self.count)) + np.float32(1e-12)
-        return left @ move @ across
+        return left @ np.clip(move, -FARTHEST, FARTHEST, out=move) @ across
 
     def state(self) -> dict[str, np.ndarray]:
         """All that a run needs to go on, as arrays."""
