@@ -68,9 +68,13 @@ class NetworkCodec(Codec):
         """A network's values at every `step`-th sample of `region`, ``(z, y, x[, c])`` floats in the data's units."""
 
     @classmethod
-    @abstractmethod
     def margin(cls, encoded: Encoded) -> float:
-        """What `outputs` of two decoders may differ by, in the data's units."""
+        """What `outputs` of two decoders may differ by, in the data's units.
+
+        A `record` with a field ``margin`` says it in halvings of its ``scale``.
+        """
+        record = wire.unpack(cls.record, encoded.params)
+        return 2.0**-record.margin * abs(record.scale)
 
     @classmethod
     @abstractmethod

@@ -179,12 +179,6 @@ class Network(NetworkCodec):
         return in_units(out, record.centre, record.scale, spec)
 
     @classmethod
-    def margin(cls, encoded: Encoded) -> float:
-        """See `NetworkCodec.margin`."""
-        record = wire.unpack(NetworkRecord, encoded.params)
-        return 2.0**-record.margin * abs(record.scale)
-
-    @classmethod
     def predicted(cls, nbytes: int, field: Field) -> float:
         """See `NetworkCodec.predicted`; as ``hashgrid``, roughly: nothing chooses by it."""
         return 2.0 * nbytes

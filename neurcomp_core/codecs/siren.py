@@ -146,12 +146,6 @@ class Siren(NetworkCodec):
         return in_units(out, record.centre, record.scale, spec)
 
     @classmethod
-    def margin(cls, encoded: Encoded) -> float:
-        """See `NetworkCodec.margin`."""
-        record = wire.unpack(SirenRecord, encoded.params)
-        return 2.0**-record.margin * abs(record.scale)
-
-    @classmethod
     def predicted(cls, nbytes: int, field: Field) -> float:
         """See `NetworkCodec.predicted`; docs/siren.md has the measurements."""
         return 2.0 * nbytes

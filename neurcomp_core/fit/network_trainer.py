@@ -203,25 +203,12 @@ class Trainer:
     def _follow(self, aim: float) -> None:
         """Move the quantiser so that the stream comes to `aim` bytes, by the coder's ratio to the plain entropy."""
         parameters = self._numpy()
-        factor = self._stream(self.step, parameters).nbytes / self._entropy_bytes(self.step, parameters)
-        fine, coarse = self.step / 16, self.step * 16
-        for _ in range(12):
-            middle = math.sqrt(fine * coarse)
-            if factor * self._entropy_bytes(middle, parameters) > aim:
-                fine = middle
-            else:
-                coarse = middle
-        self.set_step(math.sqrt(fine * coarse))
 
-    def _entropy_bytes(self, step: float, parameters: Sequence[np.ndarray]) -> float:
-        """Zeroth-order entropy of the rounded parameters; far faster than coding them."""
-        bits = 64.0
-        for values, group_step in zip(parameters, steps_of(step, self.codes), strict=True):
-            symbols = np.clip(np.rint(values.reshape(-1) * np.float32(1 / group_step)), -2048, 2047).astype(np.int32)
-            counts = np.bincount(symbols + 2048)
-            counts = counts[counts > 0]
-            bits += float((counts * np.log2(counts.sum() / counts)).sum())
-        return bits / 8
+        def entropy(step: float) -> float:
+            return quantiser_step.entropy_bytes(parameters, steps_of(step, self.codes))
+
+        factor = self._stream(self.step, parameters).nbytes / entropy(self.step)
+        self.set_step(quantiser_step.towards(self.step, aim, factor, entropy))
 
     # ........................................................................................................ results
 

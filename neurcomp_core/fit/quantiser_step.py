@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -14,6 +14,38 @@ from neurcomp_core.target import Target
 
 #: A network's stream at a step; the coarser, the smaller.
 Stream = Callable[[float], Encoded]
+
+
+def towards(step: float, aim: float, factor: float, entropy: Callable[[float], float]) -> float:
+    """The step at which a stream comes to `aim` bytes, at most 16 times finer or coarser than `step`.
+
+    Parameters
+    ----------
+    step, aim : float
+    factor : float
+        Bytes of the coder over those of `entropy`.
+    entropy : callable
+        See `entropy_bytes`; of a step.
+    """
+    fine, coarse = step / 16, step * 16
+    for _ in range(12):
+        middle = math.sqrt(fine * coarse)
+        if factor * entropy(middle) > aim:
+            fine = middle
+        else:
+            coarse = middle
+    return math.sqrt(fine * coarse)
+
+
+def entropy_bytes(groups: Iterable[np.ndarray], steps: np.ndarray) -> float:
+    """Zeroth-order entropy of groups of parameters, each rounded to its step; far faster than coding them."""
+    bits = 64.0
+    for values, step in zip(groups, steps, strict=True):
+        symbols = np.clip(np.rint(values.reshape(-1) * np.float32(1 / step)), -2048, 2047).astype(np.int32)
+        counts = np.bincount(symbols + 2048)
+        counts = counts[counts > 0]
+        bits += float((counts * np.log2(counts.sum() / counts)).sum())
+    return bits / 8
 
 
 def fitted(stream: Stream, step: float, budget: int, kind: str, least: float = 0.985) -> Encoded:

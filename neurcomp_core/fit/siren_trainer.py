@@ -235,15 +235,8 @@ class Trainer:
 
     def follow(self, aim: float) -> None:
         """Move the quantiser so that the stream comes to `aim` bytes, by the coder's ratio to the plain entropy."""
-        factor = self.coder_share()
-        fine, coarse = self.step / 16, self.step * 16
-        for _ in range(12):
-            middle = math.sqrt(fine * coarse)
-            if factor * self.entropy_bytes(middle) > aim:
-                fine = middle
-            else:
-                coarse = middle
-        self.step = float(np.float32(math.sqrt(fine * coarse)))
+        step = quantiser_step.towards(self.step, aim, self.coder_share(), self.entropy_bytes)
+        self.step = float(np.float32(step))
 
     def coder_share(self) -> float:
         """Bytes of the stream over those of `entropy_bytes`."""
@@ -251,13 +244,7 @@ class Trainer:
 
     def entropy_bytes(self, step: float) -> float:
         """Zeroth-order entropy of the rounded parameters; far faster than coding them."""
-        bits = 64.0
-        for values, group_step in zip(self.parameters, steps_of(step, self.codes), strict=True):
-            symbols = np.clip(np.rint(values.reshape(-1) * np.float32(1 / group_step)), -2048, 2047).astype(np.int32)
-            counts = np.bincount(symbols + 2048)
-            counts = counts[counts > 0]
-            bits += float((counts * np.log2(counts.sum() / counts)).sum())
-        return bits / 8
+        return quantiser_step.entropy_bytes(self.parameters, steps_of(step, self.codes))
 
     # ........................................................................................................ results
 
